@@ -1,0 +1,3 @@
+//! The reconciler: events in, effects out. Synchronous; no IO, no clock, no lock.
+
+pub mod snapshot;

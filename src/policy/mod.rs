@@ -1,0 +1,12 @@
+//! Decisions as pure functions: what a config means, which functions it
+//! chooses, and what may be done to them.
+//!
+//! Never reads a host, a file or a clock.
+
+pub mod glob;
+pub mod guard;
+pub mod model;
+pub mod pattern;
+pub mod plan;
+pub mod resolve;
+pub mod selector;

@@ -1,0 +1,124 @@
+//! What a validated config means: mappings and their settings.
+//!
+//! Owns the types that `config` builds and everything else reads. No text.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{guard::Guard, selector::Selector};
+
+/// The driver that functions are bound to unless a mapping says otherwise.
+pub const VFIO_PCI: &str = "vfio-pci";
+
+/// A whole validated config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Mappings by name.
+    pub mappings: BTreeMap<String, Mapping>,
+    /// What is never touched, whatever a mapping says.
+    pub protect: Vec<Selector>,
+}
+
+/// A named entry of the config that resolves to functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// What a person says of it; may be empty.
+    pub description: String,
+    /// Any of these selectors may match.
+    pub matches: Vec<Selector>,
+    /// Whatever one of these matches is left out.
+    pub exclude: Vec<Selector>,
+    /// What is taken of a matched device.
+    pub extent: Extent,
+    /// How many devices must match.
+    pub expect: Expect,
+    /// How many of them are taken, in the order of their addresses.
+    pub take: Option<u32>,
+    /// The wanted driver.
+    pub driver: DriverChoice,
+    /// What may happen to a native driver that came first.
+    pub detach: Detach,
+    /// What happens to companions in the IOMMU group.
+    pub group: GroupRule,
+    /// Guards that are lifted here and only here.
+    pub allow: BTreeSet<Guard>,
+    /// Whether refused candidates are passed over instead of refusing all.
+    pub partial: bool,
+}
+
+/// What is taken of a matched device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// The matched functions (`functions = "matched"`).
+    #[default]
+    Matched,
+    /// All functions of the slots that they are in (`functions = "slot"`).
+    Slot,
+}
+
+/// How many devices must match: functions, or slots with [`Extent::Slot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// The least number.
+    pub min: u32,
+    /// The greatest number, `None` for no limit.
+    pub max: Option<u32>,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self { min: 1, max: None }
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.min, self.max) {
+            (min, None) => write!(f, "at least {min}"),
+            (min, Some(max)) if min == max => write!(f, "exactly {min}"),
+            (min, Some(max)) => write!(f, "{min} to {max}"),
+        }
+    }
+}
+
+/// The driver that a mapping's functions are bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// `driver = "vfio-pci"`.
+    #[default]
+    VfioPci,
+    /// `driver = "auto"`: the best variant driver. Not honoured yet: vfio-pci.
+    Auto,
+}
+
+impl DriverChoice {
+    /// The driver's name in sysfs.
+    #[must_use]
+    pub const fn driver(self) -> &'static str {
+        match self {
+            Self::VfioPci | Self::Auto => VFIO_PCI,
+        }
+    }
+}
+
+/// What may happen to a native driver that came first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detach {
+    /// It is unbound if no guard holds.
+    #[default]
+    Idle,
+    /// It stays: only driverless functions are taken.
+    Never,
+}
+
+/// What happens to a companion in the IOMMU group that the mapping lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupRule {
+    /// It refuses the function, unless it is harmless.
+    #[default]
+    Refuse,
+    /// It is bound too. Not honoured yet: as [`GroupRule::Refuse`].
+    Take,
+}

@@ -1,0 +1,1 @@
+//! Plan: what is to be done, and what is refused and why.
