@@ -5,7 +5,10 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::Serialize;
+
 use crate::pci::{
+    address::Address,
     function::{Evidence, Function, Header, Role, Usage},
     id::ClassCode,
 };
@@ -76,6 +79,18 @@ pub struct Objection {
     pub guard: Option<Guard>,
     /// A clause that follows the address: `is a bridge`.
     pub text: String,
+}
+
+/// Policy said no to a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The function.
+    pub address: Address,
+    /// The guard that `allow` would have to name, `None` if nothing lifts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<&'static str>,
+    /// A clause that follows the address.
+    pub reason: String,
 }
 
 impl Objection {

@@ -5,6 +5,7 @@
 
 pub mod glob;
 pub mod guard;
+mod judge;
 pub mod model;
 pub mod pattern;
 pub mod plan;

@@ -1,1 +1,251 @@
-//! Plan: what is to be done, and what is refused and why.
+//! Plan: what is to be done to a host, and what is refused and why.
+//!
+//! The one function that boot, hotplug, dry run, `plan` and the tests all use.
+//! Pure: never does anything, never asks the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{
+    guard::Refusal,
+    judge::{self, Judge},
+    model::{Mapping, Policy},
+    resolve::{Choice, Held, Resolution, resolve},
+};
+use crate::pci::{address::Address, id::PciId, inventory::Inventory};
+
+/// What is to be done, and what is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What becomes of each mapping.
+    pub mappings: BTreeMap<String, MappingPlan>,
+    /// What is to be done, in the order of the addresses.
+    pub actions: Vec<Action>,
+    /// Functions that a helper must inspect before more can be said.
+    pub inspect: BTreeSet<Address>,
+    /// Functions that mappings held and that none wants any more.
+    pub left_over: Vec<Address>,
+}
+
+/// What becomes of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MappingPlan {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// One clause why, empty for [`Verdict::Ready`].
+    pub reason: String,
+    /// The chosen functions that are, or will be, bound.
+    pub functions: Vec<Chosen>,
+    /// What is refused.
+    pub refusals: Vec<Refusal>,
+    /// Guards that held and that `allow` lifted.
+    pub lifted: Vec<Refusal>,
+}
+
+/// What becomes of a mapping, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// All of it is bound or can be.
+    Ready,
+    /// Something must be inspected first.
+    Pending,
+    /// Too few functions match.
+    Absent,
+    /// Policy says no.
+    Refused,
+}
+
+/// A chosen function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Chosen {
+    /// Where it is.
+    pub address: Address,
+    /// What chose it.
+    pub why: String,
+    /// Whether the wanted driver has it already.
+    pub bound: bool,
+}
+
+/// Bind one function to a driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// The function.
+    pub address: Address,
+    /// Its IDs when it was planned; another device at this address is not meant.
+    pub id: PciId,
+    /// The wanted driver.
+    pub driver: &'static str,
+    /// The native driver that must be unbound first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detach: Option<String>,
+    /// The guards that do not hold for this action.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allow: BTreeSet<&'static str>,
+    /// Its IOMMU group; one group's actions are applied one after another.
+    pub group: u32,
+    /// The mappings that want it.
+    pub mappings: Vec<String>,
+    /// What chose it.
+    pub why: String,
+}
+
+/// Plans for `inventory` under `policy`; `held` is what mappings hold already.
+#[must_use]
+pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
+    let resolutions = resolve(policy, inventory, held);
+    let judge = Judge::new(inventory, policy, &resolutions);
+    let mut refused: BTreeSet<&str> = BTreeSet::new();
+    // A refused mapping leaves its functions to the host, and so may spoil the
+    // IOMMU group of another one: judge again until nothing more falls.
+    let mappings = loop {
+        let mappings: BTreeMap<_, _> = policy
+            .mappings
+            .iter()
+            .filter_map(|(name, mapping)| {
+                let resolution = resolutions.get(name)?;
+                Some((name, one(&judge, name, mapping, resolution, &refused)))
+            })
+            .collect();
+        let falls: BTreeSet<&str> = mappings
+            .iter()
+            .filter(|(_, plan)| plan.verdict != Verdict::Ready && plan.verdict != Verdict::Pending)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if falls.is_subset(&refused) {
+            break mappings;
+        }
+        refused.extend(falls);
+    };
+    let actions = actions(&judge, policy, &mappings);
+    let inspect = mappings
+        .iter()
+        .filter(|(_, plan)| plan.verdict == Verdict::Pending)
+        .flat_map(|(name, _)| unread(&judge, resolutions.get(*name)))
+        .collect();
+    let chosen: BTreeSet<_> = resolutions.values().flat_map(judge::addresses).collect();
+    let left_over: BTreeSet<_> = held
+        .values()
+        .flatten()
+        .copied()
+        .filter(|address| !chosen.contains(address) && judge.is_out_of_hands(*address))
+        .collect();
+    Plan {
+        mappings: mappings
+            .into_iter()
+            .map(|(name, plan)| (name.clone(), plan))
+            .collect(),
+        actions,
+        inspect,
+        left_over: left_over.into_iter().collect(),
+    }
+}
+
+fn one(
+    judge: &Judge<'_>,
+    name: &str,
+    mapping: &Mapping,
+    resolution: &Resolution,
+    refused: &BTreeSet<&str>,
+) -> MappingPlan {
+    let end = |verdict, reason: &str| MappingPlan {
+        verdict,
+        reason: reason.to_owned(),
+        functions: Vec::new(),
+        refusals: Vec::new(),
+        lifted: Vec::new(),
+    };
+    let choices = match resolution {
+        Resolution::TooFew(reason) => return end(Verdict::Absent, reason),
+        Resolution::TooMany(reason) => return end(Verdict::Refused, reason),
+        Resolution::Unknown(_) => return end(Verdict::Pending, "serial numbers are being read"),
+        Resolution::Chosen(choices) => choices,
+    };
+    let mut plan = end(Verdict::Ready, "");
+    let mut unread = 0_usize;
+    for choice in choices {
+        let verdict = judge.function(name, mapping, choice.address, refused);
+        plan.lifted.extend(verdict.lifted);
+        if verdict.unread {
+            unread += 1;
+        }
+        if verdict.refusals.is_empty() {
+            plan.functions.push(Chosen {
+                address: choice.address,
+                why: choice.why.clone(),
+                bound: verdict.bound,
+            });
+        }
+        plan.refusals.extend(verdict.refusals);
+    }
+    let nothing_left = plan.functions.is_empty();
+    if let Some(first) = plan.refusals.first()
+        && (!mapping.partial || nothing_left)
+    {
+        plan.verdict = Verdict::Refused;
+        plan.reason = format!("{} {}", first.address, first.reason);
+        if let Some(guard) = first.guard {
+            plan.reason += &format!("; allow = [\"{guard}\"] would lift this");
+        }
+        if plan.refusals.len() > 1 {
+            plan.reason += &format!(" (and {} more)", plan.refusals.len() - 1);
+        }
+    } else if unread > 0 {
+        plan.verdict = Verdict::Pending;
+        plan.reason = format!(
+            "{unread} of {} functions are being inspected",
+            choices.len()
+        );
+    }
+    plan
+}
+
+/// Functions of a mapping that a helper has not inspected and has to.
+fn unread(judge: &Judge<'_>, resolution: Option<&Resolution>) -> Vec<Address> {
+    match resolution {
+        Some(Resolution::Unknown(addresses)) => addresses.iter().copied().collect(),
+        Some(Resolution::Chosen(choices)) => choices
+            .iter()
+            .map(|choice: &Choice| choice.address)
+            .filter(|address| judge.needs_inspection(*address))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn actions(
+    judge: &Judge<'_>,
+    policy: &Policy,
+    mappings: &BTreeMap<&String, MappingPlan>,
+) -> Vec<Action> {
+    let mut actions: BTreeMap<Address, Action> = BTreeMap::new();
+    for (name, plan) in mappings {
+        let Some(mapping) = policy.mappings.get(*name) else {
+            continue;
+        };
+        if plan.verdict != Verdict::Ready {
+            continue;
+        }
+        for chosen in plan.functions.iter().filter(|chosen| !chosen.bound) {
+            let Some(function) = judge.inventory().get(chosen.address) else {
+                continue;
+            };
+            actions
+                .entry(chosen.address)
+                .or_insert_with(|| Action {
+                    address: chosen.address,
+                    id: function.id,
+                    driver: mapping.driver.driver(),
+                    detach: function.native_driver().map(str::to_owned),
+                    allow: mapping.allow.iter().map(|guard| guard.name()).collect(),
+                    group: function.iommu_group.unwrap_or_default(),
+                    mappings: Vec::new(),
+                    why: chosen.why.clone(),
+                })
+                .mappings
+                .push((*name).clone());
+        }
+    }
+    actions.into_values().collect()
+}

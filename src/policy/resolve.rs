@@ -1,1 +1,198 @@
-//! Plan: what is to be done, and what is refused and why.
+//! Resolve: which functions each mapping chooses, before anybody asks whether
+//! they may be taken.
+//!
+//! Same inventory, same policy, same answer: in the order of the addresses,
+//! and what a mapping held already stays in it. Never looks at guards, so that
+//! the choice does not hang on a passing state of the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    model::{Extent, Mapping, Policy},
+    selector::{Answer, Candidate, Selector},
+};
+use crate::pci::{address::Address, inventory::Inventory};
+
+/// The functions that each mapping held bound when it was last looked at.
+pub type Held = BTreeMap<String, BTreeSet<Address>>;
+
+/// What a mapping resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// These functions.
+    Chosen(Vec<Choice>),
+    /// These functions must be inspected first: their serial numbers decide.
+    Unknown(BTreeSet<Address>),
+    /// Too few devices match.
+    TooFew(String),
+    /// Too many devices match.
+    TooMany(String),
+}
+
+/// One chosen function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Where it is.
+    pub address: Address,
+    /// The selector that chose it, or the function whose slot it is in.
+    pub why: String,
+}
+
+/// Resolves every mapping of `policy`.
+#[must_use]
+pub fn resolve(
+    policy: &Policy,
+    inventory: &Inventory,
+    held: &Held,
+) -> BTreeMap<String, Resolution> {
+    let candidates: Vec<_> = inventory
+        .iter()
+        .map(|function| Candidate::new(function, inventory))
+        .collect();
+    let nothing = BTreeSet::new();
+    policy
+        .mappings
+        .iter()
+        .map(|(name, mapping)| {
+            let held = held.get(name).unwrap_or(&nothing);
+            (name.clone(), one(mapping, inventory, &candidates, held))
+        })
+        .collect()
+}
+
+/// The first of `selectors` that the candidate meets; `Err` if one could still
+/// turn out to.
+pub(crate) fn first_match<'a>(
+    selectors: &'a [Selector],
+    candidate: &Candidate<'_>,
+) -> Result<Option<&'a Selector>, Unknown> {
+    let mut unknown = false;
+    for selector in selectors {
+        match selector.answer(candidate) {
+            Answer::Yes => return Ok(Some(selector)),
+            Answer::Unknown => unknown = true,
+            Answer::No(_) => {}
+        }
+    }
+    if unknown { Err(Unknown) } else { Ok(None) }
+}
+
+/// A selector needs a fact that nobody has read yet.
+#[derive(Debug)]
+pub(crate) struct Unknown;
+
+fn one(
+    mapping: &Mapping,
+    inventory: &Inventory,
+    candidates: &[Candidate<'_>],
+    held: &BTreeSet<Address>,
+) -> Resolution {
+    let mut unknown = BTreeSet::new();
+    let mut matched = Vec::new();
+    for candidate in candidates {
+        let address = candidate.function().address;
+        match wanted(mapping, candidate) {
+            Ok(Some(selector)) => matched.push((address, selector)),
+            Ok(None) => {}
+            Err(Unknown) => {
+                unknown.insert(address);
+            }
+        }
+    }
+    if !unknown.is_empty() {
+        return Resolution::Unknown(unknown);
+    }
+    let mut devices = devices(mapping, inventory, &matched);
+    let count = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+    if let Some(wrong) = unexpected(mapping, count) {
+        return wrong;
+    }
+    if let Some(take) = mapping.take {
+        let holds = |device: &Vec<Choice>| device.iter().any(|one| held.contains(&one.address));
+        // A stable sort: held devices first, each part in address order.
+        devices.sort_by_key(|device| !holds(device));
+        devices.truncate(usize::try_from(take).unwrap_or(usize::MAX));
+    }
+    let mut chosen: Vec<_> = devices.into_iter().flatten().collect();
+    chosen.sort_by_key(|choice| choice.address);
+    Resolution::Chosen(chosen)
+}
+
+fn wanted<'a>(
+    mapping: &'a Mapping,
+    candidate: &Candidate<'_>,
+) -> Result<Option<&'a Selector>, Unknown> {
+    let found = first_match(&mapping.matches, candidate);
+    // Excluded functions need no answer to what is still unknown of them.
+    if matches!(found, Ok(None)) || first_match(&mapping.exclude, candidate)?.is_some() {
+        return Ok(None);
+    }
+    found
+}
+
+fn unexpected(mapping: &Mapping, count: u32) -> Option<Resolution> {
+    let expect = mapping.expect;
+    let what = match mapping.extent {
+        Extent::Matched => "function",
+        Extent::Slot => "slot",
+    };
+    let found = match count {
+        0 => format!("no {what} matches, {expect} expected"),
+        1 => format!("1 {what} matches, {expect} expected"),
+        count => format!("{count} {what}s match, {expect} expected"),
+    };
+    if count < expect.min {
+        Some(Resolution::TooFew(found))
+    } else {
+        expect
+            .max
+            .is_some_and(|max| count > max)
+            .then_some(Resolution::TooMany(found))
+    }
+}
+
+/// What `expect` and `take` count: functions, or slots with all that is in
+/// them but what `exclude` leaves out.
+fn devices(
+    mapping: &Mapping,
+    inventory: &Inventory,
+    matched: &[(Address, &Selector)],
+) -> Vec<Vec<Choice>> {
+    let choice = |(address, selector): &(Address, &Selector)| Choice {
+        address: *address,
+        why: selector.to_string(),
+    };
+    match mapping.extent {
+        Extent::Matched => matched.iter().map(|one| vec![choice(one)]).collect(),
+        Extent::Slot => {
+            let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for one in matched {
+                slots.entry(one.0.slot()).or_default().push(one);
+            }
+            slots
+                .into_iter()
+                .map(|(slot, matched)| {
+                    inventory
+                        .slot(slot)
+                        .filter_map(|function| {
+                            let address = function.address;
+                            if let Some(one) = matched.iter().find(|one| one.0 == address) {
+                                return Some(choice(one));
+                            }
+                            let candidate = Candidate::new(function, inventory);
+                            let excluded = first_match(&mapping.exclude, &candidate);
+                            matches!(excluded, Ok(None)).then(|| Choice {
+                                address,
+                                why: format!("same slot as {}", first(&matched, address)),
+                            })
+                        })
+                        .collect()
+                })
+                .collect()
+        }
+    }
+}
+
+fn first(matched: &[&(Address, &Selector)], otherwise: Address) -> Address {
+    matched.first().map_or(otherwise, |one| one.0)
+}

@@ -65,6 +65,7 @@ pub struct Candidate<'a> {
     function: &'a Function,
     inventory: &'a Inventory,
     address: String,
+    class: String,
 }
 
 impl<'a> Candidate<'a> {
@@ -75,6 +76,7 @@ impl<'a> Candidate<'a> {
             function,
             inventory,
             address: function.address.to_string(),
+            class: function.class.to_string(),
         }
     }
 
@@ -164,7 +166,7 @@ impl Term {
             Self::Subsystem(ids) => function
                 .subsystem
                 .is_some_and(|subsystem| ids.iter().any(|id| id.matches(subsystem))),
-            Self::Class(classes) => classes.iter().any(|class| class.matches(function.class)),
+            Self::Class(classes) => classes.iter().any(|class| class.matches(&candidate.class)),
             Self::Kind(kinds) => kinds.contains(&Kind::of(&function.role)),
             Self::Numa(nodes) => nodes.iter().any(|node| node.matches(function.numa_node)),
             Self::IommuGroup(groups) => function

@@ -1,0 +1,201 @@
+//! Project: from a plan and what is under way to the snapshot that is published.
+//!
+//! Pure. Owns what each public state means.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::{
+    flight::{Errand, Flights, Retries},
+    snapshot::{DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot},
+};
+use crate::{
+    pci::{address::Address, inventory::Inventory},
+    policy::{
+        model::Policy,
+        plan::{MappingPlan, Plan, Verdict},
+    },
+};
+
+/// All that a snapshot is made of.
+pub(super) struct View<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) inventory: &'a Inventory,
+    pub(super) plan: &'a Plan,
+    pub(super) flights: &'a Flights,
+    pub(super) retries: &'a Retries,
+    pub(super) first_pass_over: bool,
+    /// Why the last reload was not taken, empty if it was.
+    pub(super) rejected: &'a str,
+}
+
+impl View<'_> {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mappings: BTreeMap<_, _> = self
+            .policy
+            .mappings
+            .iter()
+            .filter_map(|(name, mapping)| {
+                let plan = self.plan.mappings.get(name)?;
+                Some((name.clone(), self.mapping(&mapping.description, plan)))
+            })
+            .collect();
+        let (state, reason) = self.daemon(&mappings);
+        Snapshot {
+            generation: 0,
+            state,
+            reason,
+            iommu: self.inventory.has_iommu(),
+            functions: self.functions(&mappings),
+            mappings,
+            left_over: self.plan.left_over.clone(),
+            plan: serde_json::to_string(self.plan).unwrap_or_default(),
+        }
+    }
+
+    fn daemon(&self, mappings: &BTreeMap<String, MappingView>) -> (DaemonState, String) {
+        let unbound: Vec<_> = mappings
+            .iter()
+            .filter(|(_, mapping)| mapping.state != MappingState::Bound)
+            .map(|(name, mapping)| format!("{name} is {}", mapping.state))
+            .collect();
+        let mut reason = self.rejected.to_owned();
+        if !unbound.is_empty() {
+            if !reason.is_empty() {
+                reason.push('\n');
+            }
+            reason += &unbound.join(", ");
+        }
+        let state = match (self.first_pass_over, unbound.is_empty()) {
+            (false, _) => DaemonState::Starting,
+            (true, true) => DaemonState::Ready,
+            (true, false) => DaemonState::Degraded,
+        };
+        (state, reason)
+    }
+
+    fn mapping(&self, description: &str, plan: &MappingPlan) -> MappingView {
+        let (state, reason) = match plan.verdict {
+            Verdict::Absent => (MappingState::Absent, plan.reason.clone()),
+            Verdict::Refused => (MappingState::Refused, plan.reason.clone()),
+            Verdict::Pending | Verdict::Ready => self.progress(plan),
+        };
+        MappingView {
+            description: description.to_owned(),
+            state,
+            reason,
+            addresses: plan.functions.iter().map(|chosen| chosen.address).collect(),
+        }
+    }
+
+    /// The worst of what a mapping's functions are at, and the first such one.
+    fn progress(&self, plan: &MappingPlan) -> (MappingState, String) {
+        let mut unbound = 0_usize;
+        let mut worst = (FunctionState::Bound, String::new());
+        for chosen in &plan.functions {
+            let (state, reason) = self.function(chosen.address, chosen.bound);
+            if state != FunctionState::Bound {
+                unbound += 1;
+            }
+            if rank(state) > rank(worst.0) {
+                worst = (state, format!("{} {reason}", chosen.address));
+            }
+        }
+        match worst {
+            (FunctionState::Bound, _) if plan.verdict == Verdict::Ready => {
+                let mut reason = String::new();
+                if !plan.refusals.is_empty() {
+                    // Writing to a string cannot fail.
+                    write!(reason, "{} passed over", plan.refusals.len()).unwrap_or_default();
+                }
+                (MappingState::Bound, reason)
+            }
+            (FunctionState::Stuck, reason) => (MappingState::Stuck, reason),
+            (FunctionState::Refused, reason) => (MappingState::Refused, reason),
+            (FunctionState::Failed, reason) => (MappingState::Failed, reason),
+            _ if plan.verdict == Verdict::Pending => (MappingState::Pending, plan.reason.clone()),
+            _ => (
+                MappingState::Pending,
+                format!(
+                    "{unbound} of {} functions are not bound yet",
+                    plan.functions.len()
+                ),
+            ),
+        }
+    }
+
+    fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
+        if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
+            let doing = errand(&flight.errand);
+            return (
+                FunctionState::Stuck,
+                format!("does not come back from {doing}"),
+            );
+        }
+        if bound {
+            return (FunctionState::Bound, String::new());
+        }
+        match self.retries.get(address) {
+            Some(retry) if retry.refused => (FunctionState::Refused, retry.text.clone()),
+            Some(retry) => (FunctionState::Failed, retry.text.clone()),
+            None => (FunctionState::Pending, "is not bound yet".to_owned()),
+        }
+    }
+
+    fn functions(
+        &self,
+        mappings: &BTreeMap<String, MappingView>,
+    ) -> BTreeMap<Address, FunctionView> {
+        let mut views: BTreeMap<Address, FunctionView> = BTreeMap::new();
+        let mut add = |address: Address, name: Option<&String>, state, reason: String| {
+            let Some(function) = self.inventory.get(address) else {
+                return;
+            };
+            let view = views.entry(address).or_insert_with(|| FunctionView {
+                function: function.clone(),
+                mappings: Vec::new(),
+                state,
+                reason,
+            });
+            view.mappings.extend(name.cloned());
+        };
+        for name in mappings.keys() {
+            let Some(plan) = self.plan.mappings.get(name) else {
+                continue;
+            };
+            for chosen in &plan.functions {
+                let (state, reason) = self.function(chosen.address, chosen.bound);
+                add(chosen.address, Some(name), state, reason);
+            }
+            for refusal in &plan.refusals {
+                let state = FunctionState::Refused;
+                add(refusal.address, Some(name), state, refusal.reason.clone());
+            }
+        }
+        for address in &self.plan.left_over {
+            let reason = "is left over: no mapping wants it any more".to_owned();
+            add(*address, None, FunctionState::Bound, reason);
+        }
+        views
+    }
+}
+
+/// What a helper does, for "does not come back from ...".
+pub(super) fn errand(errand: &Errand) -> String {
+    match errand {
+        Errand::Inspect => "reading its driver override and its use".to_owned(),
+        Errand::Apply(action) => match &action.detach {
+            Some(native) => format!("unbinding {native} and binding {}", action.driver),
+            None => format!("binding {}", action.driver),
+        },
+    }
+}
+
+fn rank(state: FunctionState) -> u8 {
+    match state {
+        FunctionState::Bound => 0,
+        FunctionState::Pending => 1,
+        FunctionState::Failed => 2,
+        FunctionState::Refused => 3,
+        FunctionState::Stuck => 4,
+    }
+}

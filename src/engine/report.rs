@@ -1,0 +1,84 @@
+//! Reports: what happened that a person may want to read, one per kind.
+//!
+//! Data only; `daemon::journal` words them and gives them their message IDs.
+
+use crate::{engine::snapshot::MappingState, pci::address::Address};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A function was bound.
+    Bound {
+        /// The function.
+        address: Address,
+        /// The driver that has it now.
+        driver: String,
+        /// The mappings that want it.
+        mappings: Vec<String>,
+        /// What chose it.
+        why: String,
+        /// The driver that it had before.
+        from: Option<String>,
+    },
+    /// Binding a function did not work; it is tried again.
+    NotBound {
+        /// The function.
+        address: Address,
+        /// The mappings that want it.
+        mappings: Vec<String>,
+        /// The step that failed.
+        step: String,
+        /// What the kernel said, in words.
+        text: String,
+        /// Seconds until it is tried again.
+        retry_in_secs: u64,
+    },
+    /// A helper is past its deadline.
+    Stuck {
+        /// The function.
+        address: Address,
+        /// What the helper was doing.
+        doing: String,
+    },
+    /// A helper that was past its deadline came back.
+    CameBack {
+        /// The function.
+        address: Address,
+    },
+    /// A mapping's state or its reason changed.
+    Mapping {
+        /// Its name.
+        name: String,
+        /// Its state.
+        state: MappingState,
+        /// Why.
+        reason: String,
+        /// Its functions.
+        addresses: Vec<Address>,
+    },
+    /// A guard held and `allow` lifted it.
+    Lifted {
+        /// The mapping with the `allow`.
+        mapping: String,
+        /// The function.
+        address: Address,
+        /// The guard.
+        guard: String,
+        /// What the guard saw.
+        text: String,
+    },
+    /// A config is in force.
+    ConfigLoaded {
+        /// How many mappings it has.
+        mappings: usize,
+    },
+    /// A config was not taken.
+    ConfigRejected {
+        /// All that is wrong with it.
+        text: String,
+        /// Whether an older config goes on.
+        old_goes_on: bool,
+    },
+    /// Uevents were lost; everything is looked at again.
+    Overrun,
+}

@@ -1,0 +1,247 @@
+//! Judge: whether a mapping may have a function.
+//!
+//! Owns the rules that need more than the function itself: `[protect]`, the
+//! IOMMU group, the override, overlaps with other mappings. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    guard::{Objection, Refusal, is_bridge, static_objections, usage_objections},
+    model::{Detach, Mapping, Policy},
+    resolve::{Resolution, Unknown, first_match},
+    selector::Candidate,
+};
+use crate::pci::{
+    address::Address,
+    function::{Function, is_vfio_driver},
+    inventory::Inventory,
+};
+
+/// Judges functions of one inventory under one policy.
+pub(crate) struct Judge<'a> {
+    inventory: &'a Inventory,
+    policy: &'a Policy,
+    groups: BTreeMap<u32, Vec<Address>>,
+    wanted_by: BTreeMap<Address, Vec<&'a str>>,
+}
+
+/// What was found for one function in one mapping.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) lifted: Vec<Refusal>,
+    /// The wanted driver has it.
+    pub(crate) bound: bool,
+    /// A helper has to inspect it before it can be bound.
+    pub(crate) unread: bool,
+}
+
+/// The functions that a resolution chose.
+pub(crate) fn addresses(resolution: &Resolution) -> Vec<Address> {
+    match resolution {
+        Resolution::Chosen(choices) => choices.iter().map(|choice| choice.address).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A driver that leaves an IOMMU group viable although it is no vfio driver:
+/// it sets `driver_managed_dma` (drivers/pci/pci-stub.c and
+/// drivers/pci/pcie/portdrv.c, v6.12).
+fn manages_dma_itself(driver: &str) -> bool {
+    matches!(driver, "pci-stub" | "pcieport")
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(
+        inventory: &'a Inventory,
+        policy: &'a Policy,
+        resolutions: &'a BTreeMap<String, Resolution>,
+    ) -> Self {
+        let mut wanted_by: BTreeMap<Address, Vec<&str>> = BTreeMap::new();
+        for (name, resolution) in resolutions {
+            for address in addresses(resolution) {
+                wanted_by.entry(address).or_default().push(name);
+            }
+        }
+        Self {
+            inventory,
+            policy,
+            groups: inventory.groups(),
+            wanted_by,
+        }
+    }
+
+    pub(crate) fn inventory(&self) -> &'a Inventory {
+        self.inventory
+    }
+
+    /// Whether a vfio driver has it, so that the host does not.
+    pub(crate) fn is_out_of_hands(&self, address: Address) -> bool {
+        let driver = self
+            .inventory
+            .get(address)
+            .and_then(|one| one.driver.as_deref());
+        driver.is_some_and(is_vfio_driver)
+    }
+
+    /// Whether a helper has to look before the function can be bound.
+    pub(crate) fn needs_inspection(&self, address: Address) -> bool {
+        let function = self.inventory.get(address);
+        function.is_some_and(|function| function.inspection.is_none())
+            && !self.is_out_of_hands(address)
+    }
+
+    /// Judges the function at `address` for the mapping `name`; the mappings
+    /// in `fallen` will not bind theirs.
+    pub(crate) fn function(
+        &self,
+        name: &str,
+        mapping: &Mapping,
+        address: Address,
+        fallen: &BTreeSet<&str>,
+    ) -> Verdict {
+        let Some(function) = self.inventory.get(address) else {
+            return Verdict::default();
+        };
+        let bound = function.driver.as_deref() == Some(mapping.driver.driver());
+        let mut objections = self.overlaps(name, mapping, address);
+        objections.extend(self.protected(function));
+        if !bound {
+            objections.extend(static_objections(function));
+            objections.extend(binding_objections(function, mapping));
+        }
+        objections.extend(self.companions(name, function, fallen));
+        let mut verdict = Verdict {
+            bound,
+            unread: self.needs_inspection(address),
+            ..Verdict::default()
+        };
+        for objection in objections {
+            let lifted = objection
+                .guard
+                .is_some_and(|guard| mapping.allow.contains(&guard));
+            let refusal = Refusal {
+                address,
+                guard: objection.guard.map(|guard| guard.name()),
+                reason: objection.text,
+            };
+            if lifted {
+                verdict.lifted.push(refusal);
+            } else {
+                verdict.refusals.push(refusal);
+            }
+        }
+        verdict
+    }
+
+    /// Other mappings that choose it too and want something else of it.
+    fn overlaps(&self, name: &str, mapping: &Mapping, address: Address) -> Vec<Objection> {
+        let others = self.wanted_by.get(&address).map_or(&[][..], Vec::as_slice);
+        others
+            .iter()
+            .filter(|other| **other != name)
+            .filter_map(|other| {
+                let theirs = self.policy.mappings.get(*other)?;
+                let differs = difference(mapping, theirs)?;
+                Some(Objection::absolute(format!(
+                    "is also in mapping '{other}', which wants another {differs} for it"
+                )))
+            })
+            .collect()
+    }
+
+    fn protected(&self, function: &Function) -> Option<Objection> {
+        let candidate = Candidate::new(function, self.inventory);
+        match first_match(&self.policy.protect, &candidate) {
+            Ok(None) => None,
+            Ok(Some(selector)) => Some(Objection::absolute(format!("is in [protect]: {selector}"))),
+            // What cannot be told apart from a protected function is one,
+            // until its serial number was read.
+            Err(Unknown) if function.inspection.is_none() => None,
+            Err(Unknown) => Some(Objection::absolute("may be in [protect]")),
+        }
+    }
+
+    /// Members of its IOMMU group that would keep vfio from opening it: any
+    /// with a driver that does not leave DMA to userspace
+    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    fn companions(
+        &self,
+        name: &str,
+        function: &Function,
+        fallen: &BTreeSet<&str>,
+    ) -> Option<Objection> {
+        let group = function.iommu_group?;
+        let spoiler = self
+            .groups
+            .get(&group)?
+            .iter()
+            .filter_map(|address| self.inventory.get(*address))
+            .filter(|other| other.address != function.address && !is_bridge(other))
+            .filter(|other| {
+                let wanted_by = self
+                    .wanted_by
+                    .get(&other.address)
+                    .map_or(&[][..], Vec::as_slice);
+                !wanted_by
+                    .iter()
+                    .any(|other| *other == name || !fallen.contains(other))
+            })
+            .find_map(|other| {
+                let driver = other.native_driver()?;
+                (!manages_dma_itself(driver)).then_some((other.address, driver))
+            });
+        spoiler.map(|(address, driver)| {
+            Objection::absolute(format!(
+                "shares IOMMU group {group} with {address}, which {driver} holds and which the \
+                 mapping does not have"
+            ))
+        })
+    }
+}
+
+/// What speaks against binding a function that the wanted driver does not have.
+fn binding_objections(function: &Function, mapping: &Mapping) -> Vec<Objection> {
+    let mut objections = Vec::new();
+    let wanted = mapping.driver.driver();
+    if function.iommu_group.is_none() {
+        objections.push(Objection::absolute(
+            "is in no IOMMU group; is the IOMMU on in firmware and kernel?",
+        ));
+    }
+    match function.driver.as_deref() {
+        Some(driver) if is_vfio_driver(driver) => objections.push(Objection::absolute(format!(
+            "is bound to {driver} already, not to {wanted}"
+        ))),
+        Some(driver) if mapping.detach == Detach::Never => {
+            objections.push(Objection::absolute(format!(
+                "is held by {driver}, and detach = \"never\" leaves it there"
+            )));
+        }
+        _ => {}
+    }
+    if let Some(inspection) = &function.inspection {
+        match inspection.driver_override.as_deref() {
+            Some(theirs) if theirs != wanted => objections.push(Objection::absolute(format!(
+                "has the driver override '{theirs}', which somebody else set"
+            ))),
+            _ => {}
+        }
+        if function.native_driver().is_some() {
+            objections.extend(usage_objections(&inspection.usage));
+        }
+    }
+    objections
+}
+
+/// The first setting that two mappings do not share for a function of both.
+fn difference(a: &Mapping, b: &Mapping) -> Option<&'static str> {
+    [
+        (a.driver != b.driver, "driver"),
+        (a.detach != b.detach, "detach"),
+        (a.group != b.group, "group"),
+        (a.allow != b.allow, "allow"),
+    ]
+    .into_iter()
+    .find_map(|(differs, name)| differs.then_some(name))
+}
