@@ -40,7 +40,7 @@ pub enum Event {
     /// All functions were scanned.
     Scanned(Inventory),
     /// One function was looked at; `None` if it is not there.
-    Observed(Address, Option<Function>),
+    Observed(Address, Option<Box<Function>>),
     /// A helper inspected a function; `None` if it is not there.
     Inspected(Address, Result<Option<Inspection>, String>),
     /// A helper finished an action.
@@ -51,8 +51,10 @@ pub enum Event {
     Removed(Address),
     /// Uevents were lost.
     Overrun,
-    /// Everything is to be looked at again.
+    /// Everything is to be looked at again, now.
     Rescan,
+    /// It is time for the slow look at everything that heals what was missed.
+    Audit,
     /// Time has passed.
     Tick,
 }
@@ -116,6 +118,8 @@ pub struct State {
     scanning: bool,
     scan_again: bool,
     reconcile_at: Option<Duration>,
+    /// When it last was.
+    reconciled: Duration,
     first_pass_over: bool,
     first_pass_ends: Option<Duration>,
     lifted: BTreeSet<(String, Address, &'static str)>,
@@ -141,6 +145,7 @@ impl State {
             scanning: false,
             scan_again: false,
             reconcile_at: None,
+            reconciled: Duration::ZERO,
             first_pass_over: false,
             first_pass_ends: None,
             lifted: BTreeSet::new(),
@@ -198,6 +203,7 @@ impl State {
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
+            Event::Audit => self.scan(&mut effects),
             Event::Tick => {}
         }
         self.expire(now, &mut effects);
@@ -269,7 +275,7 @@ impl State {
     fn observed(
         &mut self,
         address: Address,
-        function: Option<Function>,
+        function: Option<Box<Function>>,
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
@@ -292,7 +298,7 @@ impl State {
             Some(_) => self.retries.forget(address),
             None => {}
         }
-        inventory.insert(function);
+        inventory.insert(*function);
         self.soon(now);
     }
 
@@ -374,6 +380,7 @@ impl State {
             addresses.remove(&address);
         }
         // What is being looked at now may have been read before it went.
+        self.scan_again |= self.scanning;
         if self.observing.contains(&address) {
             self.observe_again.insert(address);
         }
@@ -430,6 +437,7 @@ impl State {
 
     fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
         self.reconcile_at = None;
+        self.reconciled = now;
         let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
             if self.policy.is_none() && !self.rejected.is_empty() {
                 self.first_pass_over = true;
