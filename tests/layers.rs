@@ -1,11 +1,7 @@
 //! The folders are layers: an import goes down only, and crates that do IO are
 //! named only where IO is allowed.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test says no by a panic"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,337 @@
+//! Scripts of events against the engine, with a clock that is moved by hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says no by a panic"
+)]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy};
+use vfio_bindd::{
+    engine::{
+        report::Report,
+        snapshot::{DaemonState, MappingState, Snapshot},
+        state::{Effect, Event, Outcome, State},
+    },
+    pci::{
+        address::Address,
+        function::{Function, Inspection},
+        inventory::Inventory,
+    },
+    policy::{model::Policy, resolve::Held},
+};
+
+/// A host that answers effects as a healthy kernel would; what is in `hang`
+/// is never answered until it is taken out.
+struct Host {
+    state: State,
+    inventory: Inventory,
+    inspections: BTreeMap<Address, Inspection>,
+    hang: BTreeSet<Address>,
+    fail: BTreeSet<Address>,
+    hanging: Vec<Effect>,
+    reports: Vec<Report>,
+    applied: Vec<Address>,
+    now: Duration,
+}
+
+impl Host {
+    fn new(functions: impl IntoIterator<Item = Function>) -> Self {
+        let mut inspections = BTreeMap::new();
+        let inventory = functions
+            .into_iter()
+            .map(|mut function| {
+                let inspection = function.inspection.take().unwrap_or_default();
+                inspections.insert(function.address, inspection);
+                function
+            })
+            .collect();
+        Self {
+            state: State::new(Held::new(), false),
+            inventory,
+            inspections,
+            hang: BTreeSet::new(),
+            fail: BTreeSet::new(),
+            hanging: Vec::new(),
+            reports: Vec::new(),
+            applied: Vec::new(),
+            now: Duration::ZERO,
+        }
+    }
+
+    fn start(&mut self, policy: &Policy) {
+        self.event(Event::Config(Ok(policy.clone())));
+    }
+
+    /// Gives `event`, and answers all that comes of it.
+    fn event(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in self.state.handle(event, self.now) {
+                events.extend(self.answer(effect));
+            }
+            if events.is_empty()
+                && let Some(at) = self.state.next_tick(self.now)
+                && at <= self.now + Duration::from_millis(50)
+            {
+                self.now = self.now.max(at);
+                events.push(Event::Tick);
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.state.next_tick(self.now).filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.event(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn answer(&mut self, effect: Effect) -> Option<Event> {
+        match &effect {
+            Effect::Inspect { address, .. } if self.hang.contains(address) => {
+                self.hanging.push(effect);
+                None
+            }
+            Effect::Apply(action) if self.hang.contains(&action.address) => {
+                self.hanging.push(effect);
+                None
+            }
+            Effect::Scan => Some(Event::Scanned(self.inventory.clone())),
+            Effect::Observe(address) => {
+                let function = self.inventory.get(*address).cloned();
+                Some(Event::Observed(*address, function.map(Box::new)))
+            }
+            Effect::Inspect { address, .. } => {
+                let inspection = self.inspections.get(address).cloned();
+                Some(Event::Inspected(*address, Ok(inspection)))
+            }
+            Effect::Apply(action) => {
+                self.applied.push(action.address);
+                let outcome = if self.fail.contains(&action.address) {
+                    Outcome::Failed {
+                        step: "bind".to_owned(),
+                        text: "invalid argument".to_owned(),
+                    }
+                } else {
+                    let function = self.inventory.get_mut(action.address).unwrap();
+                    Outcome::Bound(function.driver.replace(action.driver.to_owned()))
+                };
+                Some(Event::Applied(action.address, outcome))
+            }
+            Effect::Publish(_) => None,
+            Effect::Report(report) => {
+                self.reports.push(report.clone());
+                None
+            }
+        }
+    }
+
+    fn snapshot(&self) -> &Snapshot {
+        self.state.snapshot()
+    }
+
+    fn mapping(&self) -> (MappingState, String) {
+        let mapping = self.snapshot().mappings.get("m").unwrap();
+        let addresses: Vec<_> = mapping.addresses.iter().map(Address::to_string).collect();
+        (mapping.state, addresses.join(" "))
+    }
+}
+
+fn nics() -> Policy {
+    policy([("m", mapping(vec![by_id("8086:10d3")]))])
+}
+
+#[test]
+fn a_boot_binds_what_the_config_describes_and_is_ready() {
+    let mut host = Host::new([
+        nic("0000:01:00.0").driver("e1000e"),
+        nic("0000:02:00.0"),
+        nic("0000:03:00.0").with(|one| one.id = "10de:2684".parse().unwrap()),
+    ]);
+    host.start(&nics());
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+    assert_eq!(
+        host.mapping(),
+        (MappingState::Bound, "0000:01:00.0 0000:02:00.0".to_owned())
+    );
+    assert_eq!(host.inventory.get(at("0000:03:00.0")).unwrap().driver, None);
+    let bound = host
+        .reports
+        .iter()
+        .filter(|one| matches!(one, Report::Bound { .. }));
+    assert_eq!(bound.count(), 2);
+}
+
+#[test]
+fn an_empty_config_is_ready_and_touches_nothing() {
+    let mut host = Host::new([nic("0000:01:00.0").driver("e1000e")]);
+    host.start(&Policy::default());
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+    assert!(host.applied.is_empty());
+}
+
+#[test]
+fn a_bad_config_at_boot_binds_nothing_and_says_why() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.event(Event::Config(Err("config.toml:1:1: no".to_owned())));
+    assert_eq!(host.snapshot().state, DaemonState::Failed);
+    assert_eq!(host.snapshot().reason, "config.toml:1:1: no");
+    assert!(host.applied.is_empty());
+    host.start(&nics());
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+    assert_eq!(host.snapshot().reason, "");
+}
+
+#[test]
+fn a_bad_reload_keeps_the_old_policy_and_says_so() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.start(&nics());
+    host.event(Event::Config(Err("config.toml:1:1: no".to_owned())));
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+    assert!(host.snapshot().reason.contains("config.toml:1:1: no"));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn a_function_that_comes_is_bound_and_one_that_goes_is_forgotten() {
+    let mut host = Host::new([]);
+    host.start(&nics());
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.mapping().0, MappingState::Absent);
+    let before = host.snapshot().generation;
+    host.inventory = inventory([nic("0000:05:00.0").with(|one| one.inspection = None)]);
+    host.inspections
+        .insert(at("0000:05:00.0"), Inspection::default());
+    host.event(Event::Changed(at("0000:05:00.0")));
+    assert_eq!(
+        host.mapping(),
+        (MappingState::Bound, "0000:05:00.0".to_owned())
+    );
+    assert!(host.snapshot().generation > before);
+    host.inventory.remove(at("0000:05:00.0"));
+    host.event(Event::Removed(at("0000:05:00.0")));
+    assert_eq!(host.mapping(), (MappingState::Absent, String::new()));
+    assert!(host.snapshot().functions.is_empty());
+}
+
+#[test]
+fn one_stuck_function_holds_up_neither_the_others_nor_the_boot() {
+    let mut host = Host::new([
+        nic("0000:01:00.0").driver("e1000e"),
+        nic("0000:02:00.0").driver("e1000e"),
+    ]);
+    host.hang.insert(at("0000:01:00.0"));
+    let mut policy = nics();
+    let mut free = mapping(vec![support::by_address("02:00.0")]);
+    free.description = "free".to_owned();
+    policy.mappings.insert("free".to_owned(), free);
+    host.start(&policy);
+    assert_eq!(host.snapshot().state, DaemonState::Starting);
+    host.wait(Duration::from_secs(31));
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.mapping().0, MappingState::Stuck);
+    assert!(
+        host.reports
+            .iter()
+            .any(|one| matches!(one, Report::Stuck { .. }))
+    );
+    let free = host.snapshot().mappings.get("free").unwrap();
+    assert_eq!(free.state, MappingState::Bound);
+    // When the kernel lets go, it converges by itself.
+    host.hang.clear();
+    let hanging = std::mem::take(&mut host.hanging);
+    assert_eq!(hanging.len(), 1, "{hanging:?}");
+    for effect in hanging {
+        let event = host.answer(effect).unwrap();
+        host.event(event);
+    }
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert!(
+        host.reports
+            .iter()
+            .any(|one| matches!(one, Report::CameBack { .. }))
+    );
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+}
+
+#[test]
+fn failures_are_tried_again_with_longer_and_longer_breaks() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.fail.insert(at("0000:01:00.0"));
+    host.start(&nics());
+    assert_eq!(host.mapping().0, MappingState::Failed);
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    host.wait(Duration::from_secs(300));
+    let tries = host.applied.len();
+    assert!((6..=12).contains(&tries), "{tries} tries in five minutes");
+    host.fail.clear();
+    host.event(Event::Rescan);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
+    let busy = nic("0000:01:00.0")
+        .driver("e1000e")
+        .in_use("network", "enp1s0 is up");
+    let mut host = Host::new([busy]);
+    host.start(&nics());
+    assert_eq!(host.mapping().0, MappingState::Refused);
+    assert!(host.applied.is_empty());
+    host.inspections
+        .insert(at("0000:01:00.0"), Inspection::default());
+    host.event(Event::Audit);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn an_audit_that_finds_nothing_new_publishes_nothing() {
+    let mut host = Host::new([
+        nic("0000:01:00.0"),
+        nic("0000:02:00.0")
+            .driver("e1000e")
+            .in_use("network", "enp2s0 is up"),
+    ]);
+    host.start(&nics());
+    let before = host.snapshot().generation;
+    for _ in 0..3 {
+        host.event(Event::Audit);
+    }
+    assert_eq!(host.snapshot().generation, before);
+}
+
+#[test]
+fn another_device_at_the_same_address_is_inspected_anew() {
+    let mut host = Host::new([nic("0000:01:00.0").driver("e1000e").in_use("network", "up")]);
+    host.start(&nics());
+    assert_eq!(host.mapping().0, MappingState::Refused);
+    let other = nic("0000:01:00.0").with(|one| {
+        one.inspection = None;
+        one.revision = 9;
+    });
+    host.inventory.insert(other);
+    host.inspections
+        .insert(at("0000:01:00.0"), Inspection::default());
+    host.event(Event::Changed(at("0000:01:00.0")));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn a_dry_run_applies_nothing_and_still_gets_ready() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.state = State::new(Held::new(), true);
+    host.start(&nics());
+    assert!(host.applied.is_empty());
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.mapping().0, MappingState::Pending);
+}

@@ -1,0 +1,296 @@
+//! The planner's promises, as tables of hosts made by hand.
+
+#![expect(clippy::indexing_slicing, reason = "a test says no by a panic")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{
+    FunctionExt as _, at, by_address, by_id, by_node, inventory, mapping, nic, policy, selector,
+};
+use vfio_bindd::{
+    pci::{
+        address::Address,
+        function::{Header, Role},
+        id::ClassCode,
+        inventory::Inventory,
+    },
+    policy::{
+        guard::Guard,
+        model::{Detach, Expect, Extent, Policy},
+        plan::{Plan, Verdict, plan},
+        resolve::Held,
+        selector::Term,
+    },
+};
+
+fn planned(inventory: &Inventory, policy: &Policy) -> Plan {
+    plan(inventory, policy, &Held::new())
+}
+
+fn bound_by(plan: &Plan) -> Vec<Address> {
+    plan.actions.iter().map(|action| action.address).collect()
+}
+
+fn functions(plan: &Plan, name: &str) -> Vec<String> {
+    let chosen = &plan.mappings[name].functions;
+    chosen.iter().map(|one| one.address.to_string()).collect()
+}
+
+/// A policy with the one mapping `m`, and what becomes of it on `inventory`.
+fn refusal(inventory: &Inventory, policy: &Policy) -> String {
+    let plan = planned(inventory, policy);
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Refused, "{plan:?}");
+    assert_eq!(plan.actions, []);
+    plan.mappings["m"].reason.clone()
+}
+
+#[test]
+fn of_three_twins_the_one_on_the_wanted_node_is_bound() {
+    let host = inventory([
+        nic("0000:01:00.0").driver("e1000e"),
+        nic("0000:02:00.0").driver("e1000e"),
+        nic("0000:41:00.0")
+            .driver("e1000e")
+            .with(|one| one.numa_node = Some(1)),
+    ]);
+    let plan = planned(
+        &host,
+        &policy([("m", mapping(vec![by_id("8086:10d3"), by_node(1)]))]),
+    );
+    assert_eq!(bound_by(&plan), [at("0000:41:00.0")]);
+    assert_eq!(plan.actions[0].detach.as_deref(), Some("e1000e"));
+    assert_eq!(plan.actions[0].why, "id=8086:10d3 numa=1");
+}
+
+#[test]
+fn an_unknown_node_matches_no_number() {
+    let host = inventory([nic("0000:01:00.0")]);
+    let plan = planned(&host, &policy([("m", mapping(vec![by_node(0)]))]));
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Absent);
+    assert_eq!(
+        plan.mappings["m"].reason,
+        "no function matches, at least 1 expected"
+    );
+}
+
+#[test]
+fn a_mapping_is_all_or_nothing_unless_partial() {
+    let host = inventory([
+        nic("0000:01:00.0"),
+        nic("0000:02:00.0")
+            .driver("e1000e")
+            .in_use("network", "enp2s0 is up"),
+    ]);
+    let mut both = mapping(vec![by_id("8086:10d3")]);
+    let reason = refusal(&host, &policy([("m", both.clone())]));
+    assert_eq!(
+        reason,
+        "0000:02:00.0 is in use: enp2s0 is up; allow = [\"network\"] would lift this"
+    );
+    both.partial = true;
+    let plan = planned(&host, &policy([("m", both)]));
+    assert_eq!(bound_by(&plan), [at("0000:01:00.0")]);
+    assert_eq!(plan.mappings["m"].refusals.len(), 1);
+}
+
+#[test]
+fn allow_lifts_the_named_guard_and_only_there() {
+    let host = inventory([nic("0000:02:00.0")
+        .driver("e1000e")
+        .in_use("network", "enp2s0 is up")]);
+    let mut allowed = mapping(vec![by_id("8086:10d3")]);
+    allowed.allow = BTreeSet::from([Guard::Network]);
+    let plan = planned(&host, &policy([("m", allowed.clone())]));
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Ready);
+    assert_eq!(plan.mappings["m"].lifted.len(), 1);
+    assert_eq!(plan.actions[0].allow, BTreeSet::from(["network"]));
+    allowed.allow = BTreeSet::from([Guard::Storage]);
+    refusal(&host, &policy([("m", allowed)]));
+}
+
+#[test]
+fn expect_and_take_count_functions_or_slots() {
+    let host = inventory([
+        nic("0000:01:00.0"),
+        nic("0000:01:00.1"),
+        nic("0000:02:00.0"),
+        nic("0000:02:00.1"),
+    ]);
+    let mut pool = mapping(vec![by_id("8086:10d3")]);
+    pool.extent = Extent::Slot;
+    pool.expect = Expect {
+        min: 2,
+        max: Some(2),
+    };
+    pool.take = Some(1);
+    let plan = planned(&host, &policy([("m", pool.clone())]));
+    assert_eq!(functions(&plan, "m"), ["0000:01:00.0", "0000:01:00.1"]);
+    pool.extent = Extent::Matched;
+    let reason = refusal(&host, &policy([("m", pool)]));
+    assert_eq!(reason, "4 functions match, exactly 2 expected");
+}
+
+#[test]
+fn a_slot_brings_its_other_functions_but_not_excluded_ones() {
+    let audio = |one: &str| nic(one).with(|one| one.class = ClassCode::new(0x04_0300));
+    let host = inventory([
+        nic("0000:01:00.0").with(|one| one.class = ClassCode::new(0x03_0200)),
+        audio("0000:01:00.1"),
+        audio("0000:01:00.2"),
+    ]);
+    let mut gpu = mapping(vec![Term::Class(vec!["3d".parse().unwrap()])]);
+    gpu.extent = Extent::Slot;
+    gpu.exclude = vec![selector(vec![by_address("01:00.2")])];
+    let plan = planned(&host, &policy([("m", gpu)]));
+    assert_eq!(functions(&plan, "m"), ["0000:01:00.0", "0000:01:00.1"]);
+    assert_eq!(
+        plan.mappings["m"].functions[1].why,
+        "same slot as 0000:01:00.0"
+    );
+}
+
+#[test]
+fn what_a_mapping_holds_stays_when_a_newcomer_sorts_first() {
+    let host = inventory([nic("0000:01:00.0"), nic("0000:02:00.0").driver("vfio-pci")]);
+    let mut one = mapping(vec![by_id("8086:10d3")]);
+    one.take = Some(1);
+    let policy = policy([("m", one)]);
+    let fresh = planned(&host, &policy);
+    assert_eq!(functions(&fresh, "m"), ["0000:01:00.0"]);
+    let held = Held::from([("m".to_owned(), BTreeSet::from([at("0000:02:00.0")]))]);
+    let later = plan(&host, &policy, &held);
+    assert_eq!(functions(&later, "m"), ["0000:02:00.0"]);
+    assert_eq!(later.actions, []);
+}
+
+#[test]
+fn a_function_that_nobody_wants_any_more_is_left_over() {
+    let host = inventory([nic("0000:02:00.0").driver("vfio-pci")]);
+    let held = Held::from([("gone".to_owned(), BTreeSet::from([at("0000:02:00.0")]))]);
+    let plan = plan(&host, &policy([]), &held);
+    assert_eq!(plan.left_over, [at("0000:02:00.0")]);
+    assert_eq!(plan.actions, []);
+}
+
+#[test]
+fn overlaps_with_equal_settings_are_views_and_others_refuse_both() {
+    let host = inventory([nic("0000:01:00.0")]);
+    let one = mapping(vec![by_id("8086:10d3")]);
+    let mut other = mapping(vec![by_address("01:00.0")]);
+    let same = planned(&host, &policy([("a", one.clone()), ("b", other.clone())]));
+    assert_eq!(same.actions.len(), 1);
+    assert_eq!(same.actions[0].mappings, ["a", "b"]);
+    other.detach = Detach::Never;
+    let differ = planned(&host, &policy([("a", one), ("b", other)]));
+    assert_eq!(differ.actions, []);
+    assert!(differ.mappings["a"].reason.contains("also in mapping 'b'"));
+    assert!(differ.mappings["b"].reason.contains("also in mapping 'a'"));
+}
+
+#[test]
+fn what_is_never_taken() {
+    let any = policy([("m", mapping(vec![by_address("01:00.0")]))]);
+    let function = || nic("0000:01:00.0");
+    for (host, wanted) in [
+        (
+            function().with(|one| one.header = Header::Bridge),
+            "is a bridge",
+        ),
+        (
+            function().with(|one| one.class = ClassCode::new(0x06_0100)),
+            "host or ISA bridge",
+        ),
+        (
+            function().with(|one| one.class = ClassCode::new(0x0c_0500)),
+            "SMBus",
+        ),
+        (function().with(|one| one.boot_vga = true), "boot_vga"),
+        (
+            function().with(|one| one.iommu_group = None),
+            "no IOMMU group",
+        ),
+        (
+            function().with(|one| {
+                one.inspection.get_or_insert_default().driver_override = Some("none".to_owned());
+            }),
+            "driver override 'none'",
+        ),
+        (
+            function().with(|one| {
+                let vfs = vec![at("0000:01:10.0")];
+                one.role = Role::Pf { total_vfs: 4, vfs };
+            }),
+            "PF with 1 VFs",
+        ),
+        (
+            function().driver("mlx5_vfio_pci"),
+            "is bound to mlx5_vfio_pci already",
+        ),
+    ] {
+        let reason = refusal(&inventory([host]), &any);
+        assert!(reason.contains(wanted), "{reason}");
+    }
+}
+
+#[test]
+fn protect_beats_every_mapping() {
+    let host = inventory([nic("0000:01:00.0")]);
+    let mut policy = policy([("m", mapping(vec![by_id("8086:10d3")]))]);
+    policy.protect = vec![selector(vec![by_address("01:00.*")])];
+    let reason = refusal(&host, &policy);
+    assert_eq!(reason, "0000:01:00.0 is in [protect]: address=0000:01:00.*");
+}
+
+#[test]
+fn a_companion_with_a_native_driver_refuses_its_group() {
+    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
+    let m = mapping(vec![by_address("01:00.0")]);
+    let wanted = grouped("0000:01:00.0");
+    let bridge = grouped("0000:00:01.0")
+        .driver("pcieport")
+        .with(|one| one.header = Header::Bridge);
+    let host = inventory([wanted.clone(), bridge.clone(), grouped("0000:01:00.1")]);
+    assert_eq!(planned(&host, &policy([("m", m.clone())])).actions.len(), 1);
+    let spoiled = inventory([wanted, bridge, grouped("0000:01:00.1").driver("ahci")]);
+    let reason = refusal(&spoiled, &policy([("m", m.clone())]));
+    assert!(
+        reason.contains("shares IOMMU group 7 with 0000:01:00.1, which ahci holds"),
+        "{reason}"
+    );
+    // Another mapping that takes the companion makes the group whole ...
+    let other = mapping(vec![by_address("01:00.1")]);
+    let both = planned(&spoiled, &policy([("m", m.clone()), ("o", other.clone())]));
+    assert_eq!(both.actions.len(), 2);
+    // ... unless it is refused itself.
+    let mut never = other;
+    never.detach = Detach::Never;
+    let fallen = planned(&spoiled, &policy([("m", m), ("o", never)]));
+    assert_eq!(fallen.actions, []);
+}
+
+#[test]
+fn nothing_is_done_before_it_was_inspected() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let host = inventory([blank("0000:01:00.0"), nic("0000:02:00.0")]);
+    let plan = planned(&host, &policy([("m", mapping(vec![by_id("8086:10d3")]))]));
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
+    assert_eq!(plan.actions, []);
+}
+
+#[test]
+fn a_serial_term_asks_only_for_what_the_other_terms_leave() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let host = inventory([
+        blank("0000:01:00.0"),
+        blank("0000:02:00.0").with(|one| one.id = "10de:2684".parse().unwrap()),
+    ]);
+    let serial = Term::Serial(vec!["48-b0-*".parse().unwrap()]);
+    let plan = planned(
+        &host,
+        &policy([("m", mapping(vec![serial, by_id("8086:10d3")]))]),
+    );
+    assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
+}

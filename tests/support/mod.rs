@@ -1,0 +1,129 @@
+//! What the tests share: functions and mappings made by hand.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part; a test says no by a panic"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vfio_bindd::{
+    pci::{
+        address::Address,
+        function::{Evidence, Function, Header, Inspection, Role, Usage},
+        id::ClassCode,
+        inventory::Inventory,
+    },
+    policy::{
+        model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
+        pattern::{AddressPattern, IdPattern, NumaPattern},
+        selector::{Selector, Term},
+    },
+};
+
+pub fn at(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+/// A driverless Intel NIC in an IOMMU group of its own, inspected.
+pub fn nic(address: &str) -> Function {
+    let address = at(address);
+    let group = u32::from(address.bus()) * 256
+        + u32::from(address.device()) * 8
+        + u32::from(address.function());
+    Function {
+        address,
+        id: "8086:10d3".parse().unwrap(),
+        subsystem: Some("8086:0000".parse().unwrap()),
+        class: ClassCode::new(0x02_0000),
+        revision: 0,
+        header: Header::Endpoint,
+        numa_node: None,
+        iommu_group: Some(group),
+        driver: None,
+        role: Role::Plain,
+        boot_vga: false,
+        path: format!("0000:00:{:02x}.0/00.{}", address.bus(), address.function()),
+        slot_name: None,
+        slot_label: None,
+        netdevs: Vec::new(),
+        reset_methods: Vec::new(),
+        modalias: String::new(),
+        inspection: Some(Inspection::default()),
+    }
+}
+
+pub trait FunctionExt: Sized {
+    fn with(self, change: impl FnOnce(&mut Function)) -> Function;
+    fn driver(self, name: &str) -> Function;
+    fn in_use(self, guard: &str, text: &str) -> Function;
+}
+
+impl FunctionExt for Function {
+    fn with(mut self, change: impl FnOnce(&mut Function)) -> Function {
+        change(&mut self);
+        self
+    }
+
+    fn driver(self, name: &str) -> Function {
+        self.with(|function| function.driver = Some(name.to_owned()))
+    }
+
+    fn in_use(self, guard: &str, text: &str) -> Function {
+        self.with(|function| {
+            let inspection = function.inspection.get_or_insert_default();
+            inspection.usage = Usage::InUse(vec![Evidence {
+                guard: guard.to_owned(),
+                text: text.to_owned(),
+            }]);
+        })
+    }
+}
+
+pub fn by_id(id: &str) -> Term {
+    Term::Id(vec![id.parse::<IdPattern>().unwrap()])
+}
+
+pub fn by_address(glob: &str) -> Term {
+    Term::Address(vec![glob.parse::<AddressPattern>().unwrap()])
+}
+
+pub fn by_node(node: u32) -> Term {
+    Term::Numa(vec![NumaPattern::Node(node)])
+}
+
+pub fn selector(terms: Vec<Term>) -> Selector {
+    Selector::new(terms).unwrap()
+}
+
+/// A mapping of one selector with these terms and all defaults.
+pub fn mapping(terms: Vec<Term>) -> Mapping {
+    Mapping {
+        description: String::new(),
+        matches: vec![selector(terms)],
+        exclude: Vec::new(),
+        extent: Extent::Matched,
+        expect: Expect::default(),
+        take: None,
+        driver: DriverChoice::VfioPci,
+        detach: Detach::Idle,
+        group: GroupRule::Refuse,
+        allow: BTreeSet::new(),
+        partial: false,
+    }
+}
+
+pub fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
+    Policy {
+        mappings: mappings
+            .into_iter()
+            .map(|(name, mapping)| (name.to_owned(), mapping))
+            .collect::<BTreeMap<_, _>>(),
+        protect: Vec::new(),
+    }
+}
+
+pub fn inventory<const N: usize>(functions: [Function; N]) -> Inventory {
+    functions.into_iter().collect()
+}
