@@ -22,12 +22,12 @@ use vfio_bindd::{
     },
 };
 
-pub fn at(text: &str) -> Address {
+pub(crate) fn at(text: &str) -> Address {
     text.parse().unwrap()
 }
 
 /// A driverless Intel NIC in an IOMMU group of its own, inspected.
-pub fn nic(address: &str) -> Function {
+pub(crate) fn nic(address: &str) -> Function {
     let address = at(address);
     let group = u32::from(address.bus()) * 256
         + u32::from(address.device()) * 8
@@ -54,7 +54,7 @@ pub fn nic(address: &str) -> Function {
     }
 }
 
-pub trait FunctionExt: Sized {
+pub(crate) trait FunctionExt: Sized {
     fn with(self, change: impl FnOnce(&mut Function)) -> Function;
     fn driver(self, name: &str) -> Function;
     fn in_use(self, guard: &str, text: &str) -> Function;
@@ -81,24 +81,24 @@ impl FunctionExt for Function {
     }
 }
 
-pub fn by_id(id: &str) -> Term {
+pub(crate) fn by_id(id: &str) -> Term {
     Term::Id(vec![id.parse::<IdPattern>().unwrap()])
 }
 
-pub fn by_address(glob: &str) -> Term {
+pub(crate) fn by_address(glob: &str) -> Term {
     Term::Address(vec![glob.parse::<AddressPattern>().unwrap()])
 }
 
-pub fn by_node(node: u32) -> Term {
+pub(crate) fn by_node(node: u32) -> Term {
     Term::Numa(vec![NumaPattern::Node(node)])
 }
 
-pub fn selector(terms: Vec<Term>) -> Selector {
+pub(crate) fn selector(terms: Vec<Term>) -> Selector {
     Selector::new(terms).unwrap()
 }
 
 /// A mapping of one selector with these terms and all defaults.
-pub fn mapping(terms: Vec<Term>) -> Mapping {
+pub(crate) fn mapping(terms: Vec<Term>) -> Mapping {
     Mapping {
         description: String::new(),
         matches: vec![selector(terms)],
@@ -114,7 +114,7 @@ pub fn mapping(terms: Vec<Term>) -> Mapping {
     }
 }
 
-pub fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
+pub(crate) fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
     Policy {
         mappings: mappings
             .into_iter()
@@ -124,6 +124,6 @@ pub fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
     }
 }
 
-pub fn inventory<const N: usize>(functions: [Function; N]) -> Inventory {
+pub(crate) fn inventory<const N: usize>(functions: [Function; N]) -> Inventory {
     functions.into_iter().collect()
 }
