@@ -1,10 +1,6 @@
 //! Scripts of events against the engine, with a clock that is moved by hand.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test says no by a panic"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
 mod support;
 
