@@ -1,1 +1,5 @@
-//! Layer `daemon`.
+//! The daemon: the loop that turns every source into one event, and what it
+//! tells systemd and the journal.
+
+pub mod journal;
+pub mod notify;

@@ -190,14 +190,49 @@ impl fmt::Display for ClassPattern {
 }
 
 /// A glob over the canonical address; no domain means 0000, no function all.
+///
+/// The canonical text has two `:` and one `.`, and so has the whole pattern:
+/// each part can be matched by itself, which a table answers at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressPattern(Glob);
+pub struct AddressPattern {
+    text: String,
+    domain: Glob,
+    buses: Numbers,
+    devices: Numbers,
+    functions: Numbers,
+}
+
+/// A set of numbers from 0 to 255.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Numbers([u128; 2]);
+
+impl Numbers {
+    fn contains(self, number: u8) -> bool {
+        let [low, high] = self.0;
+        let half = if number < 128 { low } else { high };
+        half >> (number % 128) & 1 == 1
+    }
+
+    /// The numbers below `end` whose `digits` hex digits match.
+    fn matching(glob: &Glob, digits: usize, end: u16) -> Self {
+        let mut set = Self::default();
+        for number in (0..end).filter(|number| glob.matches(&format!("{number:0digits$x}"))) {
+            let [low, high] = &mut set.0;
+            let half = if number < 128 { low } else { high };
+            *half |= 1 << (number % 128);
+        }
+        set
+    }
+}
 
 impl AddressPattern {
-    /// Whether the canonical text matches.
+    /// Whether `address` matches.
     #[must_use]
-    pub fn matches(&self, address: &str) -> bool {
-        self.0.matches(address)
+    pub fn matches(&self, address: Address) -> bool {
+        self.functions.contains(address.function())
+            && self.devices.contains(address.device())
+            && self.buses.contains(address.bus())
+            && self.domain.matches(&format!("{:04x}", address.domain()))
     }
 }
 
@@ -205,54 +240,58 @@ impl FromStr for AddressPattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let wrong = |why: &str| {
+        parse_address(text).map_err(|why| {
             PatternError(format!(
                 "'{text}' is not an address glob: {why}; expected '[domain:]bus:device[.function]' \
                  in hex, like '0000:3b:00.0', '3b:00' or '0000:c[1-4]:*.*'"
             ))
-        };
-        if let Some(odd) = text
-            .chars()
-            .find(|c| !c.is_ascii_hexdigit() && !"*?[]!-:.".contains(*c))
-        {
-            return Err(wrong(&format!("'{odd}' is in no address")));
-        }
-        if text == "*" {
-            return Ok(Self(
-                text.parse().map_err(|error| wrong(&format!("{error}")))?,
-            ));
-        }
-        let domain = match text.matches(':').count() {
-            1 => "0000:",
-            2 => "",
-            0 => return Err(wrong("a ':' between bus and device is missing")),
-            _ => return Err(wrong("it has too many ':'")),
-        };
-        let function = match text
-            .rsplit_once(':')
-            .map(|(_, last)| last.matches('.').count())
-        {
-            Some(0) => ".*",
-            Some(1) => "",
-            _ => return Err(wrong("it has too many '.'")),
-        };
-        let full = format!("{domain}{text}{function}");
-        let glob = full.parse().map_err(|error| wrong(&format!("{error}")))?;
-        let literal = full
-            .strip_suffix(".*")
-            .map_or_else(|| full.clone(), |slot| format!("{slot}.0"));
-        if !literal.contains(['*', '?', '[']) && literal.parse::<Address>().is_err() {
-            return Err(wrong(
-                "there is no such bus, device (00 to 1f) or function (0 to 7)",
-            ));
-        }
-        Ok(Self(glob))
+        })
     }
+}
+
+fn parse_address(text: &str) -> Result<AddressPattern, String> {
+    let odd = |c: &char| !c.is_ascii_hexdigit() && !"*?[]!-:.".contains(*c);
+    if let Some(odd) = text.chars().find(odd) {
+        return Err(format!("'{odd}' is in no address"));
+    }
+    let full = match (text, text.matches(':').count()) {
+        ("*", _) => "*:*:*".to_owned(),
+        (_, 0) => return Err("a ':' between bus and device is missing".to_owned()),
+        (_, 1) => format!("0000:{text}"),
+        (_, 2) => text.to_owned(),
+        _ => return Err("it has too many ':'".to_owned()),
+    };
+    let (domain, rest) = full.split_once(':').unwrap_or_default();
+    let (bus, rest) = rest.split_once(':').unwrap_or_default();
+    let (device, function) = rest.split_once('.').unwrap_or((rest, "*"));
+    let part = |name: &str, text: &str, digits: usize, end: u16| {
+        let glob: Glob = text
+            .parse()
+            .map_err(|error| format!("its {name}: {error}"))?;
+        let numbers = Numbers::matching(&glob, digits, end);
+        if numbers == Numbers::default() {
+            let last = end - 1;
+            return Err(format!(
+                "no {name} matches '{text}', there are {:0digits$x} to {last:0digits$x}",
+                0
+            ));
+        }
+        Ok(numbers)
+    };
+    Ok(AddressPattern {
+        text: format!("{domain}:{bus}:{device}.{function}"),
+        domain: domain
+            .parse()
+            .map_err(|error| format!("its domain: {error}"))?,
+        buses: part("bus", bus, 2, 256)?,
+        devices: part("device", device, 2, 32)?,
+        functions: part("function", function, 1, 8)?,
+    })
 }
 
 impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&self.text)
     }
 }
 
@@ -298,7 +337,7 @@ pub enum PfPattern {
 impl PfPattern {
     /// Whether the PF with this address and these interfaces is meant.
     #[must_use]
-    pub fn matches(&self, address: &str, netdevs: &[String]) -> bool {
+    pub fn matches(&self, address: Address, netdevs: &[String]) -> bool {
         match self {
             Self::Address(glob) => glob.matches(address),
             Self::Netdev(glob) => netdevs.iter().any(|name| glob.matches(name)),
@@ -455,10 +494,13 @@ mod tests {
             ("10000:e[1-2]:00.0", "10000:e2:00.0", true),
         ] {
             let pattern: AddressPattern = glob.parse().unwrap();
-            assert_eq!(pattern.matches(address), wanted, "{glob} {address}");
+            let at = address.parse().unwrap();
+            assert_eq!(pattern.matches(at), wanted, "{glob} {address}");
         }
         for text in [
             "",
+            "0000:*",
+            "0:3b",
             "3b",
             "3b:20.0",
             "0:0:0:0",

@@ -64,7 +64,6 @@ pub struct Selector {
 pub struct Candidate<'a> {
     function: &'a Function,
     inventory: &'a Inventory,
-    address: String,
     class: String,
 }
 
@@ -75,7 +74,6 @@ impl<'a> Candidate<'a> {
         Self {
             function,
             inventory,
-            address: function.address.to_string(),
             class: function.class.to_string(),
         }
     }
@@ -173,7 +171,7 @@ impl Term {
                 .iommu_group
                 .is_some_and(|group| groups.contains(&group)),
             Self::VfOf(pfs, vfs) => is_vf_of(candidate, pfs, vfs.as_ref()),
-            Self::Address(globs) => globs.iter().any(|glob| glob.matches(&candidate.address)),
+            Self::Address(globs) => globs.iter().any(|glob| glob.matches(function.address)),
             Self::Path(globs) => globs.iter().any(|glob| glob.matches(&function.path)),
             Self::Slot(globs) => [&function.slot_label, &function.slot_name]
                 .into_iter()
@@ -197,12 +195,11 @@ fn is_vf_of(candidate: &Candidate<'_>, pfs: &[PfPattern], vfs: Option<&VfSet>) -
         (Some(_), None) => false,
     };
     wanted && {
-        let address = pf.to_string();
         let netdevs = candidate
             .inventory
             .get(pf)
             .map_or(&[][..], |pf| pf.netdevs.as_slice());
-        pfs.iter().any(|pattern| pattern.matches(&address, netdevs))
+        pfs.iter().any(|pattern| pattern.matches(pf, netdevs))
     }
 }
 

@@ -1,0 +1,232 @@
+//! What the daemon writes to the journal, or to stderr when started by hand.
+//!
+//! Owns the wording of reports, the journal's field names and the message IDs.
+//! Field names and IDs are for `journalctl VFIO_ADDRESS=0000:3b:00.0` and
+//! `journalctl MESSAGE_ID=...`; they do not change.
+
+use std::fmt;
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    Layer as _,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+};
+
+use crate::{
+    engine::{report::Report, snapshot::MappingState},
+    pci::address::Address,
+};
+
+/// A function was bound.
+pub const BOUND: &str = "b08eb4cfcc422eefc27fc98cdd0fcac7";
+/// Binding a function failed.
+pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
+/// A helper does not come back from the kernel.
+pub const STUCK: &str = "5df646069f9c425ebed8259778f37505";
+/// A helper that did not come back is back.
+pub const CAME_BACK: &str = "1306e2ebc78c50129a15e7b892ffaae5";
+/// A mapping's state changed.
+pub const MAPPING: &str = "8dbe54a58f0320c6d545da40ee8ca258";
+/// A guard held and the config lifted it.
+pub const LIFTED: &str = "2c870145668f9c4c97c4824400312c80";
+/// A config is in force.
+pub const CONFIG_LOADED: &str = "fbe7a995374681bc478fd333db00cfdf";
+/// A config was not taken.
+pub const CONFIG_REJECTED: &str = "5d97e89ec786a27587f3c26b5643454d";
+/// Uevents were lost.
+pub const OVERRUN: &str = "6ff917aac6304fbbe12bdad15cc07db8";
+
+/// Sends what is traced to the journal if systemd started this process with
+/// its output there, otherwise to stderr.
+///
+/// # Errors
+/// If something else in this process traces already.
+pub fn start(level: LevelFilter) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
+    // systemd.exec(5): set where stdout or stderr is the journal.
+    let journal = std::env::var_os("JOURNAL_STREAM")
+        .and_then(|_| tracing_journald::layer().ok())
+        .map(|layer| {
+            layer
+                .with_field_prefix(None)
+                .with_syslog_identifier("vfio-bindd".to_owned())
+        });
+    let stderr = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .event_format(Plain)
+            .with_writer(std::io::stderr)
+    });
+    let registry = tracing_subscriber::registry()
+        .with(journal.with_filter(level))
+        .with(stderr.with_filter(level));
+    tracing::subscriber::set_global_default(registry)
+}
+
+/// A line for a person: the message says it all, the fields are for machines.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let word = match *event.metadata().level() {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        writeln!(writer, "{word}{}", message.0)
+    }
+}
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+/// Traces `report`.
+pub fn report(report: &Report) {
+    match report {
+        Report::Bound {
+            address,
+            driver,
+            mappings,
+            why,
+            from,
+        } => {
+            let before = from.as_ref().map_or_else(
+                || "it had no driver".to_owned(),
+                |native| format!("{native} had it"),
+            );
+            let names = mappings.join(", ");
+            tracing::info!(
+                MESSAGE_ID = BOUND,
+                VFIO_ADDRESS = %address,
+                VFIO_MAPPING = names,
+                VFIO_DRIVER = driver,
+                VFIO_STEP = "apply",
+                "{address} bound to {driver} for {names}: {why}; {before}"
+            );
+        }
+        Report::NotBound {
+            address,
+            mappings,
+            step,
+            text,
+            retry_in_secs,
+        } => {
+            let names = mappings.join(", ");
+            tracing::warn!(
+                MESSAGE_ID = NOT_BOUND,
+                VFIO_ADDRESS = %address,
+                VFIO_MAPPING = names,
+                VFIO_STEP = step,
+                "{address} not bound for {names}: {step}: {text}; next try in {retry_in_secs} s"
+            );
+        }
+        Report::Stuck { address, doing } => tracing::error!(
+            MESSAGE_ID = STUCK,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "{address} is stuck: the kernel does not come back from {doing}; it is left alone until it does"
+        ),
+        Report::CameBack { address } => tracing::info!(
+            MESSAGE_ID = CAME_BACK,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "{address} is no longer stuck"
+        ),
+        Report::Mapping {
+            name,
+            state,
+            reason,
+            addresses,
+        } => mapping(name, *state, reason, addresses),
+        Report::Lifted {
+            mapping,
+            address,
+            guard,
+            text,
+        } => tracing::warn!(
+            MESSAGE_ID = LIFTED,
+            VFIO_ADDRESS = %address,
+            VFIO_MAPPING = mapping,
+            VFIO_STEP = "plan",
+            "{address} {text}; {mapping} allows it all the same (allow = [\"{guard}\"])"
+        ),
+        Report::ConfigLoaded { mappings } => tracing::info!(
+            MESSAGE_ID = CONFIG_LOADED,
+            VFIO_STEP = "config",
+            "config in force: {}",
+            counted(*mappings, "mapping")
+        ),
+        Report::ConfigRejected { text, old_goes_on } => {
+            let what = if *old_goes_on {
+                "the config before goes on"
+            } else {
+                "nothing is bound"
+            };
+            tracing::error!(
+                MESSAGE_ID = CONFIG_REJECTED,
+                VFIO_STEP = "config",
+                "config not taken, {what}:\n{text}"
+            );
+        }
+        Report::Overrun => tracing::warn!(
+            MESSAGE_ID = OVERRUN,
+            VFIO_STEP = "observe",
+            "uevents were lost; everything is scanned again"
+        ),
+    }
+}
+
+fn mapping(name: &str, state: MappingState, reason: &str, addresses: &[Address]) {
+    let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
+    let addresses = addresses.join(" ");
+    let text = match (state, reason) {
+        (MappingState::Bound, "") => format!("{name} is bound: {addresses}"),
+        (_, "") => format!("{name} is {state}"),
+        (_, reason) => format!("{name} is {state}: {reason}"),
+    };
+    match state {
+        MappingState::Bound | MappingState::Pending => tracing::info!(
+            MESSAGE_ID = MAPPING,
+            VFIO_MAPPING = name,
+            VFIO_ADDRESS = addresses,
+            VFIO_STEP = "publish",
+            "{text}"
+        ),
+        _ => tracing::warn!(
+            MESSAGE_ID = MAPPING,
+            VFIO_MAPPING = name,
+            VFIO_ADDRESS = addresses,
+            VFIO_STEP = "publish",
+            "{text}"
+        ),
+    }
+}
+
+/// `3 mappings`, `1 mapping`.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
