@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One event's way: `kernel::uevent` hears it, `daemon::run` turns it into an
-//! [`engine::state::Event`], [`engine::state::State`] asks for an observation,
+//! [`engine::event::Event`], [`engine::state::State`] asks for an observation,
 //! resolves, plans ([`policy::plan`]) and answers with effects; `daemon::run`
 //! has a helper process apply them, and the function is observed again: what
 //! the kernel says then is what `bus` publishes.

@@ -12,9 +12,10 @@ use std::{
 use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
+        event::{Effect, Event, Outcome},
         report::Report,
         snapshot::{DaemonState, MappingState, Snapshot},
-        state::{Effect, Event, Outcome, State},
+        state::State,
     },
     pci::{
         address::Address,

@@ -1,7 +1,9 @@
 //! The reconciler: events in, effects out. Synchronous; no IO, no clock, no lock.
 
+pub mod event;
 mod flight;
 mod project;
+mod reconcile;
 pub mod report;
 pub mod snapshot;
 pub mod state;

@@ -6,22 +6,19 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    event::{Effect, Event, Outcome},
     flight::{Errand, Flights, Retries},
-    project::{self, View},
+    project,
     report::Report,
-    snapshot::{DaemonState, Snapshot},
+    snapshot::Snapshot,
 };
 use crate::{
     pci::{
         address::Address,
-        function::{Function, Inspection, is_vfio_driver},
+        function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{
-        model::Policy,
-        plan::{Action, Plan, plan},
-        resolve::Held,
-    },
+    policy::{model::Policy, resolve::Held},
 };
 
 /// How long changes are collected before everything is planned again: 256 VFs
@@ -32,98 +29,29 @@ const COLLECT: Duration = Duration::from_millis(20);
 /// wait for it.
 const FIRST_PASS: Duration = Duration::from_secs(30);
 
-/// Something that happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A config was read, or could not be.
-    Config(Result<Policy, String>),
-    /// All functions were scanned.
-    Scanned(Inventory),
-    /// One function was looked at; `None` if it is not there.
-    Observed(Address, Option<Box<Function>>),
-    /// A helper inspected a function; `None` if it is not there.
-    Inspected(Address, Result<Option<Inspection>, String>),
-    /// A helper finished an action.
-    Applied(Address, Outcome),
-    /// The kernel says that a function came or changed.
-    Changed(Address),
-    /// The kernel says that a function went.
-    Removed(Address),
-    /// Uevents were lost.
-    Overrun,
-    /// Everything is to be looked at again, now.
-    Rescan,
-    /// It is time for the slow look at everything that heals what was missed.
-    Audit,
-    /// Time has passed.
-    Tick,
-}
-
-/// How an action ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The wanted driver has it now; it had this one before.
-    Bound(Option<String>),
-    /// The wanted driver had it already.
-    AlreadyBound,
-    /// It is not there.
-    Gone,
-    /// The helper's own look found a reason against it.
-    Refused(String),
-    /// The kernel said no at this step, in words.
-    Failed {
-        /// The step.
-        step: String,
-        /// What the kernel said.
-        text: String,
-    },
-}
-
-/// Something to be done.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Scan all functions; answer with [`Event::Scanned`].
-    Scan,
-    /// Look at one function; answer with [`Event::Observed`].
-    Observe(Address),
-    /// Have a helper inspect a function; answer with [`Event::Inspected`].
-    Inspect {
-        /// The function.
-        address: Address,
-        /// Its serial number was read already and need not be again.
-        serial_known: bool,
-    },
-    /// Have a helper apply an action; answer with [`Event::Applied`].
-    Apply(Action),
-    /// Publish this.
-    Publish(Arc<Snapshot>),
-    /// Tell this.
-    Report(Report),
-}
-
 /// The daemon's knowledge.
 #[derive(Debug)]
 pub struct State {
-    dry_run: bool,
-    policy: Option<Policy>,
-    rejected: String,
-    inventory: Option<Inventory>,
-    held: Held,
-    flights: Flights,
-    retries: Retries,
+    pub(super) dry_run: bool,
+    pub(super) policy: Option<Policy>,
+    pub(super) rejected: String,
+    pub(super) inventory: Option<Inventory>,
+    pub(super) held: Held,
+    pub(super) flights: Flights,
+    pub(super) retries: Retries,
     /// Inspected functions whose inspection is old: something happened since.
-    stale: BTreeSet<Address>,
-    observing: BTreeSet<Address>,
-    observe_again: BTreeSet<Address>,
-    scanning: bool,
-    scan_again: bool,
-    reconcile_at: Option<Duration>,
+    pub(super) stale: BTreeSet<Address>,
+    pub(super) observing: BTreeSet<Address>,
+    pub(super) observe_again: BTreeSet<Address>,
+    pub(super) scanning: bool,
+    pub(super) scan_again: bool,
+    pub(super) reconcile_at: Option<Duration>,
     /// When it last was.
-    reconciled: Duration,
-    first_pass_over: bool,
-    first_pass_ends: Option<Duration>,
-    lifted: BTreeSet<(String, Address, &'static str)>,
-    snapshot: Arc<Snapshot>,
+    pub(super) reconciled: Duration,
+    pub(super) first_pass_over: bool,
+    pub(super) first_pass_ends: Option<Duration>,
+    pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
+    pub(super) snapshot: Arc<Snapshot>,
 }
 
 impl State {
@@ -432,153 +360,6 @@ impl State {
         } else {
             self.scanning = true;
             effects.push(Effect::Scan);
-        }
-    }
-
-    fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
-        self.reconcile_at = None;
-        self.reconciled = now;
-        let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
-            if self.policy.is_none() && !self.rejected.is_empty() {
-                self.first_pass_over = true;
-                self.publish(
-                    Snapshot {
-                        state: DaemonState::Failed,
-                        reason: self.rejected.clone(),
-                        ..Snapshot::starting()
-                    },
-                    effects,
-                );
-            }
-            return;
-        };
-        let plan = plan(inventory, policy, &self.held);
-        hold(&mut self.held, inventory, &plan);
-        report_lifted(&mut self.lifted, &plan, effects);
-        let waits = self.dispatch(&plan, now, effects);
-        let quiet =
-            !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
-        self.first_pass_over |= quiet || ends <= now;
-        let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
-            return;
-        };
-        let view = View {
-            policy,
-            inventory,
-            plan: &plan,
-            flights: &self.flights,
-            retries: &self.retries,
-            first_pass_over: self.first_pass_over,
-            rejected: &self.rejected,
-        };
-        let snapshot = view.snapshot();
-        self.publish(snapshot, effects);
-    }
-
-    /// Starts what the plan asks for and can start now; says whether anything
-    /// of it still waits for a place.
-    fn dispatch(&mut self, plan: &Plan, now: Duration, effects: &mut Vec<Effect>) -> bool {
-        let mut waits = false;
-        let unbound = plan.mappings.values().flat_map(|mapping| {
-            let chosen = mapping.functions.iter().filter(|chosen| !chosen.bound);
-            let refused = mapping.refusals.iter().map(|refusal| refusal.address);
-            chosen.map(|chosen| chosen.address).chain(refused)
-        });
-        let stale = unbound.filter(|address| self.stale.contains(address));
-        let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
-        for address in inspect {
-            if !self.retries.may_start(address, now) {
-                continue;
-            }
-            if !self.flights.admits(address, &Errand::Inspect) {
-                waits |= self.flights.get(address).is_none();
-                continue;
-            }
-            let function = self.inventory.as_ref().and_then(|all| all.get(address));
-            let serial_known = function
-                .and_then(|function| function.inspection.as_ref())
-                .is_some_and(|inspection| inspection.serial.is_some());
-            self.stale.remove(&address);
-            self.flights.start(address, Errand::Inspect, now);
-            effects.push(Effect::Inspect {
-                address,
-                serial_known,
-            });
-        }
-        let actions = if self.dry_run { &[][..] } else { &plan.actions };
-        for action in actions {
-            let address = action.address;
-            let errand = Errand::Apply(action.clone());
-            let settled = !self.observing.contains(&address) && !self.stale.contains(&address);
-            if !self.retries.may_start(address, now) {
-                continue;
-            }
-            if settled && self.flights.admits(address, &errand) {
-                self.flights.start(address, errand, now);
-                effects.push(Effect::Apply(action.clone()));
-            } else {
-                waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
-            }
-        }
-        waits
-    }
-
-    fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {
-        snapshot.generation = self.snapshot.generation;
-        if snapshot == *self.snapshot {
-            return;
-        }
-        snapshot.generation += 1;
-        for (name, mapping) in &snapshot.mappings {
-            let before = self.snapshot.mappings.get(name);
-            if before != Some(mapping) {
-                effects.push(Effect::Report(Report::Mapping {
-                    name: name.clone(),
-                    state: mapping.state,
-                    reason: mapping.reason.clone(),
-                    addresses: mapping.addresses.clone(),
-                }));
-            }
-        }
-        self.snapshot = Arc::new(snapshot);
-        effects.push(Effect::Publish(Arc::clone(&self.snapshot)));
-    }
-}
-
-/// Notes what mappings hold now, and forgets what the host has back.
-fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan) {
-    for addresses in held.values_mut() {
-        addresses.retain(|address| {
-            let driver = inventory
-                .get(*address)
-                .and_then(|one| one.driver.as_deref());
-            driver.is_some_and(is_vfio_driver)
-        });
-    }
-    for (name, mapping) in &plan.mappings {
-        let bound = mapping.functions.iter().filter(|chosen| chosen.bound);
-        let addresses = held.entry(name.clone()).or_default();
-        addresses.extend(bound.map(|chosen| chosen.address));
-    }
-}
-
-/// Tells of each lifted guard once, not at every plan.
-fn report_lifted(
-    told: &mut BTreeSet<(String, Address, &'static str)>,
-    plan: &Plan,
-    effects: &mut Vec<Effect>,
-) {
-    for (name, mapping) in &plan.mappings {
-        for lifted in &mapping.lifted {
-            let guard = lifted.guard.unwrap_or_default();
-            if told.insert((name.clone(), lifted.address, guard)) {
-                effects.push(Effect::Report(Report::Lifted {
-                    mapping: name.clone(),
-                    address: lifted.address,
-                    guard: guard.to_owned(),
-                    text: lifted.reason.clone(),
-                }));
-            }
         }
     }
 }

@@ -1,0 +1,170 @@
+//! Reconcile: plan again, start what can start, publish what changed.
+//!
+//! The second half of [`State`]: `state` takes events in, this lets effects out.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    event::Effect,
+    flight::Errand,
+    project::View,
+    report::Report,
+    snapshot::{DaemonState, Snapshot},
+    state::State,
+};
+use crate::{
+    pci::{address::Address, function::is_vfio_driver, inventory::Inventory},
+    policy::{
+        plan::{Plan, plan},
+        resolve::Held,
+    },
+};
+
+impl State {
+    pub(super) fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
+        self.reconcile_at = None;
+        self.reconciled = now;
+        let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
+            if self.policy.is_none() && !self.rejected.is_empty() {
+                self.first_pass_over = true;
+                self.publish(
+                    Snapshot {
+                        state: DaemonState::Failed,
+                        reason: self.rejected.clone(),
+                        ..Snapshot::starting()
+                    },
+                    effects,
+                );
+            }
+            return;
+        };
+        let plan = plan(inventory, policy, &self.held);
+        hold(&mut self.held, inventory, &plan);
+        report_lifted(&mut self.lifted, &plan, effects);
+        let waits = self.dispatch(&plan, now, effects);
+        let quiet =
+            !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
+        self.first_pass_over |= quiet || ends <= now;
+        let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
+            return;
+        };
+        let view = View {
+            policy,
+            inventory,
+            plan: &plan,
+            flights: &self.flights,
+            retries: &self.retries,
+            first_pass_over: self.first_pass_over,
+            rejected: &self.rejected,
+        };
+        let snapshot = view.snapshot();
+        self.publish(snapshot, effects);
+    }
+
+    /// Starts what the plan asks for and can start now; says whether anything
+    /// of it still waits for a place.
+    fn dispatch(&mut self, plan: &Plan, now: Duration, effects: &mut Vec<Effect>) -> bool {
+        let mut waits = false;
+        let unbound = plan.mappings.values().flat_map(|mapping| {
+            let chosen = mapping.functions.iter().filter(|chosen| !chosen.bound);
+            let refused = mapping.refusals.iter().map(|refusal| refusal.address);
+            chosen.map(|chosen| chosen.address).chain(refused)
+        });
+        let stale = unbound.filter(|address| self.stale.contains(address));
+        let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
+        for address in inspect {
+            if !self.retries.may_start(address, now) {
+                continue;
+            }
+            if !self.flights.admits(address, &Errand::Inspect) {
+                waits |= self.flights.get(address).is_none();
+                continue;
+            }
+            let function = self.inventory.as_ref().and_then(|all| all.get(address));
+            let serial_known = function
+                .and_then(|function| function.inspection.as_ref())
+                .is_some_and(|inspection| inspection.serial.is_some());
+            self.stale.remove(&address);
+            self.flights.start(address, Errand::Inspect, now);
+            effects.push(Effect::Inspect {
+                address,
+                serial_known,
+            });
+        }
+        let actions = if self.dry_run { &[][..] } else { &plan.actions };
+        for action in actions {
+            let address = action.address;
+            let errand = Errand::Apply(action.clone());
+            let settled = !self.observing.contains(&address) && !self.stale.contains(&address);
+            if !self.retries.may_start(address, now) {
+                continue;
+            }
+            if settled && self.flights.admits(address, &errand) {
+                self.flights.start(address, errand, now);
+                effects.push(Effect::Apply(action.clone()));
+            } else {
+                waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
+            }
+        }
+        waits
+    }
+
+    fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {
+        snapshot.generation = self.snapshot.generation;
+        if snapshot == *self.snapshot {
+            return;
+        }
+        snapshot.generation += 1;
+        for (name, mapping) in &snapshot.mappings {
+            let before = self.snapshot.mappings.get(name);
+            if before != Some(mapping) {
+                effects.push(Effect::Report(Report::Mapping {
+                    name: name.clone(),
+                    state: mapping.state,
+                    reason: mapping.reason.clone(),
+                    addresses: mapping.addresses.clone(),
+                }));
+            }
+        }
+        self.snapshot = Arc::new(snapshot);
+        effects.push(Effect::Publish(Arc::clone(&self.snapshot)));
+    }
+}
+
+/// Notes what mappings hold now, and forgets what the host has back.
+fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan) {
+    for addresses in held.values_mut() {
+        addresses.retain(|address| {
+            let driver = inventory
+                .get(*address)
+                .and_then(|one| one.driver.as_deref());
+            driver.is_some_and(is_vfio_driver)
+        });
+    }
+    for (name, mapping) in &plan.mappings {
+        let bound = mapping.functions.iter().filter(|chosen| chosen.bound);
+        let addresses = held.entry(name.clone()).or_default();
+        addresses.extend(bound.map(|chosen| chosen.address));
+    }
+}
+
+/// Tells of each lifted guard once, not at every plan.
+fn report_lifted(
+    told: &mut BTreeSet<(String, Address, &'static str)>,
+    plan: &Plan,
+    effects: &mut Vec<Effect>,
+) {
+    for (name, mapping) in &plan.mappings {
+        for lifted in &mapping.lifted {
+            let guard = lifted.guard.unwrap_or_default();
+            if told.insert((name.clone(), lifted.address, guard)) {
+                effects.push(Effect::Report(Report::Lifted {
+                    mapping: name.clone(),
+                    address: lifted.address,
+                    guard: guard.to_owned(),
+                    text: lifted.reason.clone(),
+                }));
+            }
+        }
+    }
+}
