@@ -2,4 +2,5 @@
 //! tells systemd and the journal.
 
 pub mod journal;
+pub mod map_file;
 pub mod notify;
