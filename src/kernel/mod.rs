@@ -1,1 +1,10 @@
-//! Layer `kernel`.
+//! The only IO on the host: scan, inspect, apply, uevents.
+//!
+//! Decides nothing about what is wanted; `policy` does.
+
+pub mod apply;
+pub mod helper;
+pub mod inspect;
+pub mod scan;
+pub mod sysfs;
+pub mod usage;

@@ -1,0 +1,9 @@
+//! Helpers: processes that do what may never come back.
+//!
+//! A write to sysfs can block inside the kernel for ever, and no signal ends
+//! it. So it happens in a process of its own: if that is late it is left
+//! behind, and the next one is started.
+
+pub mod pool;
+pub mod protocol;
+pub mod serve;

@@ -1,0 +1,131 @@
+//! The daemon's side: idle helpers, and new ones when none is idle.
+//!
+//! Never joins, kills or waits for a helper that is late: whoever called keeps
+//! its future, or drops it and leaves the helper behind.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    process::{Child, Command},
+    time::sleep,
+};
+
+use super::protocol::{Reply, Request};
+
+/// How long an idle helper is kept for the next request.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Why a helper did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// It could not be started.
+    #[error("helper cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// The connection to it broke.
+    #[error("helper went away: {0}")]
+    Broken(#[source] io::Error),
+    /// It closed the connection without an answer.
+    #[error("helper ended without an answer")]
+    Ended,
+    /// It answered something else.
+    #[error("helper's answer cannot be read: {0}")]
+    Garbled(#[source] serde_json::Error),
+}
+
+/// Helper processes, as many as there are requests under way.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    program: Arc<(PathBuf, Vec<OsString>)>,
+    idle: Arc<Mutex<Vec<Helper>>>,
+}
+
+#[derive(Debug)]
+struct Helper {
+    socket: BufReader<UnixStream>,
+    /// Dropped without a wait: the runtime reaps it when it ends.
+    _child: Child,
+}
+
+impl Pool {
+    /// Helpers are `program` with `arguments`; their standard input is the
+    /// socket that [`super::serve::serve`] takes.
+    #[must_use]
+    pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self {
+            program: Arc::new((program, arguments)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Has a helper answer `request`, however long that takes.
+    ///
+    /// # Errors
+    /// If no helper could be started, or the one that was asked ended.
+    pub async fn call(&self, request: &Request) -> Result<Reply, PoolError> {
+        let idle = self.idle().pop();
+        let mut helper = match idle {
+            Some(helper) => helper,
+            None => self.start().map_err(PoolError::Start)?,
+        };
+        let mut line = serde_json::to_vec(request).map_err(PoolError::Garbled)?;
+        line.push(b'\n');
+        let socket = &mut helper.socket;
+        socket.write_all(&line).await.map_err(PoolError::Broken)?;
+        let mut answer = String::new();
+        let read = socket
+            .read_line(&mut answer)
+            .await
+            .map_err(PoolError::Broken)?;
+        if read == 0 {
+            return Err(PoolError::Ended);
+        }
+        let reply = serde_json::from_str(&answer).map_err(PoolError::Garbled)?;
+        self.keep(helper);
+        Ok(reply)
+    }
+
+    fn start(&self) -> io::Result<Helper> {
+        let (program, arguments) = &*self.program;
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // A Ctrl-C for the daemon must not break off a bind half-way.
+            .process_group(0)
+            .spawn()?;
+        Ok(Helper {
+            socket: BufReader::new(UnixStream::from_std(ours)?),
+            _child: child,
+        })
+    }
+
+    /// Keeps an idle helper for a while; closing its socket ends it.
+    fn keep(&self, helper: Helper) {
+        self.idle().push(helper);
+        let idle = Arc::clone(&self.idle);
+        tokio::spawn(async move {
+            sleep(KEPT).await;
+            // The oldest is at the front; the newest is used first.
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if !idle.is_empty() {
+                drop(idle.remove(0));
+            }
+        });
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Helper>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,33 @@
+//! What a helper is asked and what it answers: one JSON document a line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    kernel::apply::{Order, Outcome},
+    pci::{address::Address, function::Inspection},
+};
+
+/// A question to a helper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Read what can block.
+    Inspect {
+        /// The function.
+        address: Address,
+        /// Its serial number need not be read.
+        serial_known: bool,
+    },
+    /// Bind a function.
+    Apply(Order),
+}
+
+/// A helper's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Inspect`]; `None` if the function is not there.
+    Inspected(Option<Inspection>),
+    /// To [`Request::Apply`].
+    Applied(Outcome),
+}

@@ -1,0 +1,115 @@
+//! Inspect: what only a helper process may read, since it can block for ever
+//! behind a stuck driver.
+//!
+//! Source: Linux 6.1 drivers/pci/pci-sysfs.c (`driver_override_show` takes the
+//! device lock), drivers/base/core.c (`uevent_show`).
+
+use super::{
+    sysfs::{Sysfs, function_dir, text},
+    usage::{Disks, usage},
+};
+use crate::pci::{address::Address, function::Inspection};
+
+/// Inspects the function at `address`; `None` if it is not there. The serial
+/// number is left out if it is known: reading it wakes a sleeping device up.
+#[must_use]
+pub fn inspect(
+    sysfs: &(impl Sysfs + ?Sized),
+    disks: &impl Disks,
+    address: Address,
+    serial_known: bool,
+) -> Option<Inspection> {
+    let dir = function_dir(address);
+    text(sysfs, &format!("{dir}/vendor"))?;
+    Some(Inspection {
+        driver_override: driver_override(sysfs, address),
+        serial: (!serial_known).then(|| serial(sysfs, &dir)).flatten(),
+        usage: usage(sysfs, disks, address),
+    })
+}
+
+/// The driver override, `None` where it is not set.
+pub(super) fn driver_override(sysfs: &(impl Sysfs + ?Sized), address: Address) -> Option<String> {
+    let dir = function_dir(address);
+    // Not set reads as `(null)` (drivers/pci/pci-sysfs.c, v6.1 and v6.12).
+    text(sysfs, &format!("{dir}/driver_override"))
+        .filter(|name| name != "(null)" && !name.is_empty())
+}
+
+/// The driver that the driver core still counts as the function's, also while
+/// its remove is under way and the link is gone already.
+pub(super) fn driver_in_uevent(sysfs: &(impl Sysfs + ?Sized), address: Address) -> Option<String> {
+    let uevent = text(sysfs, &format!("{}/uevent", function_dir(address)))?;
+    let driver = uevent.lines().find_map(|line| line.strip_prefix("DRIVER="));
+    driver.map(str::to_owned)
+}
+
+/// The PCIe Device Serial Number. Never wakes a device from D3cold.
+fn serial(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> Option<String> {
+    let state = text(sysfs, &format!("{dir}/power_state"));
+    if matches!(state.as_deref(), Some("D3cold" | "unknown")) {
+        return None;
+    }
+    serial_of(&sysfs.read(&format!("{dir}/config")).ok()?)
+}
+
+/// Walks the extended capabilities of a config space for capability 3
+/// (PCI Express Base Specification, Device Serial Number); printed as lspci
+/// does, high double word first.
+fn serial_of(config: &[u8]) -> Option<String> {
+    let word = |at: usize| {
+        let bytes = config.get(at..at.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    if word(0)? == u32::MAX {
+        return None;
+    }
+    let mut at = 0x100;
+    // Each capability has at least 8 bytes: more steps than that is a loop.
+    for _ in 0..480 {
+        let head = word(at)?;
+        if head == 0 || head == u32::MAX {
+            return None;
+        }
+        if head & 0xffff == 3 {
+            let (low, high) = (word(at + 4)?, word(at + 8)?);
+            let bytes = [high.to_be_bytes(), low.to_be_bytes()].concat();
+            let parts: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Some(parts.join("-"));
+        }
+        at = usize::try_from(head >> 20).ok()?;
+        if at < 0x100 {
+            return None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(capabilities: &[(usize, u32, &[u32])]) -> Vec<u8> {
+        let mut config = vec![0_u8; 4096];
+        for (at, head, body) in capabilities {
+            for (index, word) in std::iter::once(head).chain(*body).enumerate() {
+                let at = at + index * 4;
+                config[at..at + 4].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        config
+    }
+
+    #[test]
+    fn the_serial_number_is_found_behind_other_capabilities() {
+        let with = config(&[
+            (0x100, 0x1401_0001, &[]),
+            (0x140, 0x0001_0003, &[0xff12_3456, 0x48b0_2dff]),
+        ]);
+        assert_eq!(serial_of(&with).unwrap(), "48-b0-2d-ff-ff-12-34-56");
+        assert_eq!(serial_of(&with[..256]), None);
+        assert_eq!(serial_of(&config(&[(0x100, 0x1001_0001, &[])])), None);
+        assert_eq!(serial_of(&[0xff; 4096]), None);
+        assert_eq!(serial_of(&[]), None);
+    }
+}
