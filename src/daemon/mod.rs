@@ -1,6 +1,7 @@
 //! The daemon: the loop that turns every source into one event, and what it
 //! tells systemd and the journal.
 
+pub mod args;
 pub mod journal;
 pub mod map_file;
 pub mod notify;

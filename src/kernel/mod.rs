@@ -7,4 +7,5 @@ pub mod helper;
 pub mod inspect;
 pub mod scan;
 pub mod sysfs;
+pub mod uevent;
 pub mod usage;

@@ -1,0 +1,341 @@
+//! A kernel of a few lines that answers as the real one does: what it accepts,
+//! what it silently ignores, and with which errors it says no.
+//!
+//! Source of each answer: Linux 6.1 to 7.2 drivers/base/bus.c, drivers/pci/
+//! pci-sysfs.c, drivers/vfio/pci; most were tried in guests.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part; a test says no by a panic"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Mutex,
+};
+
+use rustix::io::Errno;
+use vfio_bindd::kernel::{apply::Modules, sysfs::Sysfs, usage::Disks};
+
+/// The fake's whole state.
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    files: BTreeMap<String, String>,
+    links: BTreeMap<String, String>,
+    /// Address to the driver that has it.
+    bound: BTreeMap<String, String>,
+    /// Address to its override.
+    overrides: BTreeMap<String, String>,
+    drivers: BTreeSet<String>,
+    /// Drivers that modprobe can bring.
+    modules: BTreeSet<String>,
+    /// Addresses at which vfio-pci's probe says EINVAL.
+    pub(crate) bad_probe: BTreeSet<String>,
+    /// How often bind says EAGAIN before it works.
+    pub(crate) not_yet: u32,
+    /// Addresses that go when their native driver is unbound.
+    pub(crate) gone_after_unbind: BTreeSet<String>,
+    /// Drivers whose unbind returns while they stay.
+    pub(crate) clinging: BTreeSet<String>,
+    busy_disks: BTreeSet<String>,
+    pub(crate) writes: Vec<(String, String)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Fake(pub(crate) Mutex<Kernel>);
+
+fn errno(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.raw_os_error())
+}
+
+impl Fake {
+    pub(crate) fn new(drivers: &[&str]) -> Self {
+        let fake = Self::default();
+        fake.with(|kernel| {
+            kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect()
+        });
+        fake
+    }
+
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Kernel) -> T) -> T {
+        change(&mut self.0.lock().unwrap())
+    }
+
+    /// An e1000e at `address` below the root port `port`.
+    pub(crate) fn add(&self, port: &str, address: &str, attributes: &[(&str, &str)]) {
+        self.with(|kernel| {
+            let place = format!("devices/pci0000:00/{port}/{address}");
+            kernel.links.insert(
+                format!("bus/pci/devices/{address}"),
+                format!("../../../{place}"),
+            );
+            let defaults = [
+                ("vendor", "0x8086"),
+                ("device", "0x10d3"),
+                ("subsystem_vendor", "0x8086"),
+                ("subsystem_device", "0x0000"),
+                ("class", "0x020000"),
+                ("revision", "0x00"),
+                ("numa_node", "-1"),
+                ("modalias", "pci:v00008086d000010D3"),
+                ("reset_method", "flr bus"),
+                ("power_state", "D0"),
+            ];
+            for (name, value) in defaults.iter().chain(attributes) {
+                let path = format!("bus/pci/devices/{address}/{name}");
+                kernel.files.insert(path, format!("{value}\n"));
+            }
+            let group = format!("bus/pci/devices/{address}/iommu_group");
+            kernel
+                .links
+                .insert(group, "../../../../kernel/iommu_groups/7".to_owned());
+        });
+    }
+
+    pub(crate) fn link(&self, path: &str, to: &str) {
+        self.with(|kernel| kernel.links.insert(path.to_owned(), to.to_owned()));
+    }
+
+    pub(crate) fn file(&self, path: &str, text: &str) {
+        self.with(|kernel| kernel.files.insert(path.to_owned(), text.to_owned()));
+    }
+
+    pub(crate) fn bind(&self, address: &str, driver: &str) {
+        self.with(|kernel| kernel.bound.insert(address.to_owned(), driver.to_owned()));
+    }
+
+    pub(crate) fn set_override(&self, address: &str, driver: &str) {
+        self.with(|kernel| {
+            kernel
+                .overrides
+                .insert(address.to_owned(), driver.to_owned())
+        });
+    }
+
+    pub(crate) fn has_module(&self, driver: &str) {
+        self.with(|kernel| kernel.modules.insert(driver.to_owned()));
+    }
+
+    pub(crate) fn mount(&self, disk: &str) {
+        self.with(|kernel| kernel.busy_disks.insert(disk.to_owned()));
+    }
+
+    pub(crate) fn driver(&self, address: &str) -> Option<String> {
+        self.with(|kernel| kernel.bound.get(address).cloned())
+    }
+
+    pub(crate) fn override_of(&self, address: &str) -> Option<String> {
+        self.with(|kernel| kernel.overrides.get(address).cloned())
+    }
+
+    pub(crate) fn writes(&self) -> Vec<String> {
+        self.with(|kernel| {
+            let writes = kernel.writes.iter();
+            writes
+                .map(|(path, value)| format!("{path}={}", value.trim_end()))
+                .collect()
+        })
+    }
+}
+
+impl Kernel {
+    fn is_there(&self, address: &str) -> bool {
+        self.links
+            .contains_key(&format!("bus/pci/devices/{address}"))
+    }
+
+    fn remove(&mut self, address: &str) {
+        let dir = format!("bus/pci/devices/{address}");
+        let below = format!("{dir}/");
+        self.files.retain(|path, _| !path.starts_with(&below));
+        self.links
+            .retain(|path, _| *path != dir && !path.starts_with(&below));
+        self.bound.remove(address);
+        self.overrides.remove(address);
+    }
+
+    fn bind_to(&mut self, driver: &str, address: &str) -> io::Result<()> {
+        if !self.is_there(address) {
+            return Err(errno(Errno::NODEV));
+        }
+        if self.bound.contains_key(address) {
+            return Err(errno(Errno::BUSY));
+        }
+        let wanted = self.overrides.get(address);
+        let matches = match wanted {
+            Some(wanted) => wanted == driver,
+            None => !driver.starts_with("vfio"),
+        };
+        if !matches {
+            return Err(errno(Errno::NODEV));
+        }
+        if self.not_yet > 0 {
+            self.not_yet -= 1;
+            return Err(errno(Errno::AGAIN));
+        }
+        if driver == "vfio-pci" && self.bad_probe.contains(address) {
+            return Err(errno(Errno::INVAL));
+        }
+        self.bound.insert(address.to_owned(), driver.to_owned());
+        Ok(())
+    }
+
+    fn unbind_from(&mut self, driver: &str, address: &str) -> io::Result<()> {
+        if self.bound.get(address).map(String::as_str) != Some(driver) {
+            return Err(errno(Errno::NODEV));
+        }
+        if self.clinging.contains(driver) {
+            return Ok(());
+        }
+        self.bound.remove(address);
+        if self.gone_after_unbind.contains(address) {
+            self.remove(address);
+        }
+        Ok(())
+    }
+}
+
+impl Sysfs for Fake {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.with(|kernel| {
+            let parts: Vec<_> = path.split('/').collect();
+            let text = match parts.as_slice() {
+                ["bus", "pci", "devices", address, "driver_override"]
+                    if kernel.is_there(address) =>
+                {
+                    let name = kernel
+                        .overrides
+                        .get(*address)
+                        .map_or("(null)", String::as_str);
+                    format!("{name}\n")
+                }
+                ["bus", "pci", "devices", address, "uevent"] if kernel.is_there(address) => {
+                    let driver = kernel.bound.get(*address);
+                    driver.map_or_else(String::new, |name| format!("DRIVER={name}\n"))
+                }
+                _ => kernel
+                    .files
+                    .get(path)
+                    .cloned()
+                    .ok_or_else(|| errno(Errno::NOENT))?,
+            };
+            Ok(text.into_bytes())
+        })
+    }
+
+    fn read_link(&self, path: &str) -> io::Result<String> {
+        self.with(|kernel| {
+            let address = path
+                .strip_prefix("bus/pci/devices/")
+                .and_then(|rest| rest.strip_suffix("/driver"));
+            let driver = address.and_then(|address| kernel.bound.get(address));
+            match driver {
+                Some(driver) => Ok(format!("../../../../bus/pci/drivers/{driver}")),
+                None => kernel
+                    .links
+                    .get(path)
+                    .cloned()
+                    .ok_or_else(|| errno(Errno::NOENT)),
+            }
+        })
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.with(|kernel| {
+            if let Some(driver) = path.strip_prefix("bus/pci/drivers/") {
+                let known = kernel.drivers.contains(driver);
+                return if known {
+                    Ok(Vec::new())
+                } else {
+                    Err(errno(Errno::NOENT))
+                };
+            }
+            let below = format!("{path}/");
+            let names: BTreeSet<_> = kernel
+                .files
+                .keys()
+                .chain(kernel.links.keys())
+                .filter_map(|entry| entry.strip_prefix(&below))
+                .filter_map(|rest| rest.split('/').next())
+                .map(str::to_owned)
+                .collect();
+            if names.is_empty() {
+                Err(errno(Errno::NOENT))
+            } else {
+                Ok(names.into_iter().collect())
+            }
+        })
+    }
+
+    fn write(&self, path: &str, value: &str) -> io::Result<()> {
+        self.with(|kernel| {
+            kernel.writes.push((path.to_owned(), value.to_owned()));
+            let parts: Vec<_> = path.split('/').collect();
+            // One line end at most, and nothing else (sysfs_streq).
+            let line = value.strip_suffix('\n').unwrap_or(value);
+            match parts.as_slice() {
+                // A zero-length write never reaches the attribute.
+                _ if value.is_empty() => Ok(()),
+                ["bus", "pci", "devices", address, "driver_override"] => {
+                    if !kernel.is_there(address) {
+                        return Err(errno(Errno::NOENT));
+                    }
+                    if line.is_empty() {
+                        kernel.overrides.remove(*address);
+                    } else {
+                        kernel
+                            .overrides
+                            .insert((*address).to_owned(), line.to_owned());
+                    }
+                    Ok(())
+                }
+                ["bus", "pci", "drivers", driver, _] if !kernel.drivers.contains(*driver) => {
+                    Err(errno(Errno::NOENT))
+                }
+                ["bus", "pci", "drivers", driver, "bind"] => kernel.bind_to(driver, line),
+                ["bus", "pci", "drivers", driver, "unbind"] => kernel.unbind_from(driver, line),
+                _ => Err(errno(Errno::NOENT)),
+            }
+        })
+    }
+}
+
+impl Disks for Fake {
+    fn open_exclusively(&self, name: &str) -> io::Result<()> {
+        self.with(|kernel| {
+            let busy = kernel.busy_disks.contains(name);
+            if busy {
+                Err(errno(Errno::BUSY))
+            } else {
+                Ok(())
+            }
+        })
+    }
+}
+
+impl Modules for Fake {
+    fn load(&self, name: &str) -> Result<(), String> {
+        self.with(|kernel| {
+            let driver = name.replace('_', "-");
+            if !kernel.modules.contains(&driver) {
+                return Err(format!("modprobe {name}: FATAL: Module {name} not found"));
+            }
+            kernel.drivers.insert(driver.clone());
+            // Registration binds all driverless functions that match at once.
+            let waiting: Vec<_> = kernel
+                .overrides
+                .iter()
+                .filter(|(address, wanted)| {
+                    **wanted == driver && !kernel.bound.contains_key(*address)
+                })
+                .map(|(address, _)| address.clone())
+                .collect();
+            kernel
+                .bound
+                .extend(waiting.into_iter().map(|address| (address, driver.clone())));
+            Ok(())
+        })
+    }
+}
