@@ -1,0 +1,4 @@
+//! x
+use crate::scenario::Scenario;
+/// x
+pub(crate) const SCENARIOS: &[Scenario] = &[];
