@@ -48,8 +48,10 @@ impl Machine {
             .args(["-append", KERNEL_LINE])
             .arg("-drive")
             .arg(format!("file={}/disk.img,if=none,id=root,format=raw,snapshot=on", image.display()))
-            .args(["-device", "virtio-blk-pci,drive=root"])
-            .args(["-virtfs", "local,path=share,mount_tag=share,security_model=none"])
+            // The bus is named, since QEMU's default is whatever bus came last.
+            .args(["-device", "virtio-blk-pci,drive=root,bus=pcie.0"])
+            .args(["-fsdev", "local,id=share,path=share,security_model=none"])
+            .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0"])
             .arg("-chardev")
             .arg(format!(
                 "socket,id=console,path=console.sock,server=on,wait=off,logfile={}",
