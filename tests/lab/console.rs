@@ -36,7 +36,8 @@ pub(crate) fn hand_over(socket: &Path) -> Result<()> {
     let before = tcgetattr(stdin()).map_err(|error| format!("the terminal: {error}"))?;
     let mut raw = before.clone();
     raw.make_raw();
-    tcsetattr(stdin(), OptionalActions::Now, &raw).map_err(|error| format!("the terminal: {error}"))?;
+    tcsetattr(stdin(), OptionalActions::Now, &raw)
+        .map_err(|error| format!("the terminal: {error}"))?;
     let _restore = Restore(before);
 
     // The thread stays in its read when the guest ends first; the process ends anyway.
@@ -58,7 +59,10 @@ pub(crate) fn hand_over(socket: &Path) -> Result<()> {
             Ok(0) => return Ok(()),
             Ok(count) => {
                 let text = chunk.get(..count).unwrap_or_default();
-                stdout().write_all(text).and_then(|()| stdout().flush()).map_err(words)?;
+                stdout()
+                    .write_all(text)
+                    .and_then(|()| stdout().flush())
+                    .map_err(words)?;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),

@@ -44,7 +44,10 @@ pub(crate) fn run(package: Option<PathBuf>) -> Result<()> {
     guest.reboot()?;
     show(&mut guest, "vfio-bindctl status")?;
     show(&mut guest, "lspci -nnk -d 8086:10d3")?;
-    show(&mut guest, "busctl get-property org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager Map")?;
+    show(
+        &mut guest,
+        "busctl get-property org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager Map",
+    )?;
 
     say("A VM's start hook asks for an address");
     let address = show(&mut guest, "vfio-bindctl resolve nic")?;

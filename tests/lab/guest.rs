@@ -106,7 +106,8 @@ impl Guest {
     pub(crate) fn write_file(&mut self, path: &str, text: &str) -> Result<()> {
         fs::write(self.machine.share().join("file"), text)
             .map_err(|error| format!("the shared folder: {error}"))?;
-        self.ok(&format!("install -D -m 0644 /mnt/share/file {path}")).map(drop)
+        self.ok(&format!("install -D -m 0644 /mnt/share/file {path}"))
+            .map(drop)
     }
 
     /// Copies a file of this machine into the shared folder; returns its path in the guest.
@@ -134,7 +135,10 @@ impl Guest {
 
     /// Installs the package under test, over what may be there.
     pub(crate) fn install_again(&mut self) -> Result<()> {
-        let package = self.package.clone().ok_or("there is no package to install")?;
+        let package = self
+            .package
+            .clone()
+            .ok_or("there is no package to install")?;
         self.install(&package)?;
         self.installed = true;
         Ok(())
@@ -154,7 +158,10 @@ impl Guest {
             let machine = &mut self.machine;
             self.shell.wait_ready(BOOT, || machine.check())?;
             // The old system answers for a while; a shell that dies in between is no news.
-            match self.shell.run("cat /proc/sys/kernel/random/boot_id", Duration::from_secs(5)) {
+            match self.shell.run(
+                "cat /proc/sys/kernel/random/boot_id",
+                Duration::from_secs(5),
+            ) {
                 Ok(output) if output.status == 0 && output.stdout != before => break,
                 _ if Instant::now() >= end => return Err("the guest did not restart".to_owned()),
                 _ => sleep(Duration::from_secs(1)),
@@ -166,12 +173,16 @@ impl Guest {
     /// The address of a function of the card behind a port.
     pub(crate) fn behind(&mut self, port: Port, function: u8) -> Result<String> {
         let bridge = port.bridge();
-        self.ok(&format!("cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:??.{function}"))
+        self.ok(&format!(
+            "cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:??.{function}"
+        ))
     }
 
     /// The driver of a function; empty where there is none.
     pub(crate) fn driver(&mut self, address: &str) -> Result<String> {
-        self.ok(&format!("basename \"$(readlink /sys/bus/pci/devices/{address}/driver)\""))
+        self.ok(&format!(
+            "basename \"$(readlink /sys/bus/pci/devices/{address}/driver)\""
+        ))
     }
 
     /// Plugs another of the identical NICs into an empty slot and waits until the guest has seen it.

@@ -30,8 +30,8 @@ impl Machine {
         let logs = log_folder()?;
         let serial_log = logs.join(format!("{name}-serial.log"));
         let qemu_log = logs.join(format!("{name}-qemu.log"));
-        let errors = File::create(&qemu_log)
-            .map_err(|error| format!("{}: {error}", qemu_log.display()))?;
+        let errors =
+            File::create(&qemu_log).map_err(|error| format!("{}: {error}", qemu_log.display()))?;
         fs::create_dir(folder.path().join("share"))
             .map_err(|error| format!("no shared folder: {error}"))?;
         File::create(folder.path().join("nvme.img"))
@@ -43,22 +43,33 @@ impl Machine {
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(topology.args())
-            .arg("-kernel").arg(image.join("vmlinuz"))
-            .arg("-initrd").arg(image.join("initrd.img"))
+            .arg("-kernel")
+            .arg(image.join("vmlinuz"))
+            .arg("-initrd")
+            .arg(image.join("initrd.img"))
             .args(["-append", KERNEL_LINE])
             .arg("-drive")
-            .arg(format!("file={}/disk.img,if=none,id=root,format=raw,snapshot=on", image.display()))
+            .arg(format!(
+                "file={}/disk.img,if=none,id=root,format=raw,snapshot=on",
+                image.display()
+            ))
             // The bus is named, since QEMU's default is whatever bus came last.
             .args(["-device", "virtio-blk-pci,drive=root,bus=pcie.0"])
             .args(["-fsdev", "local,id=share,path=share,security_model=none"])
-            .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0"])
+            .args([
+                "-device",
+                "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0",
+            ])
             .arg("-chardev")
             .arg(format!(
                 "socket,id=console,path=console.sock,server=on,wait=off,logfile={}",
                 serial_log.display()
             ))
             .args(["-serial", "chardev:console"])
-            .args(["-chardev", "socket,id=shell,path=shell.sock,server=on,wait=off"])
+            .args([
+                "-chardev",
+                "socket,id=shell,path=shell.sock,server=on,wait=off",
+            ])
             .args(["-serial", "chardev:shell"])
             .args(["-qmp", "unix:qmp.sock,server=on,wait=off"])
             .current_dir(folder.path())
@@ -66,8 +77,14 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
-            .map_err(|error| format!("qemu-system-x86_64 does not start ({error}); run tests/lab/deps.sh"))?;
-        Ok(Self { child, folder, serial_log })
+            .map_err(|error| {
+                format!("qemu-system-x86_64 does not start ({error}); run tests/lab/deps.sh")
+            })?;
+        Ok(Self {
+            child,
+            folder,
+            serial_log,
+        })
     }
 
     /// Says why the guest is gone, if it is.
@@ -103,7 +120,9 @@ impl Machine {
         let bytes = fs::read(&self.serial_log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let all: Vec<&str> = text.lines().collect();
-        let tail = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
+        let tail = all
+            .get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default();
         tail.join("\n")
     }
 }
@@ -132,7 +151,12 @@ fn build_image(suite: &str) -> Result<PathBuf> {
         .output()
         .map_err(|error| format!("{}: {error}", script.display()))?;
     if !output.status.success() {
-        return Err(format!("no {suite} image: image.sh ended with {}", output.status));
+        return Err(format!(
+            "no {suite} image: image.sh ended with {}",
+            output.status
+        ));
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }

@@ -94,7 +94,11 @@ fn main() -> ExitCode {
         scenario::list(GROUPS, &wanted);
         return ExitCode::SUCCESS;
     }
-    if scenario::run(GROUPS, &wanted).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if scenario::run(GROUPS, &wanted).is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The package under test. A wrong path is an error: it must not look like a
@@ -106,6 +110,9 @@ fn package() -> Result<Option<PathBuf>> {
     let path = PathBuf::from(path);
     match path.canonicalize() {
         Ok(path) if path.is_file() => Ok(Some(path)),
-        _ => Err(format!("VFIO_BINDD_DEB={}: no such package", path.display())),
+        _ => Err(format!(
+            "VFIO_BINDD_DEB={}: no such package",
+            path.display()
+        )),
     }
 }

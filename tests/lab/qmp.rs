@@ -30,7 +30,11 @@ impl Qmp {
             .set_read_timeout(Some(Duration::from_millis(100)))
             .map_err(|error| format!("QEMU's monitor: {error}"))?;
         let reader = BufReader::new(stream);
-        let mut qmp = Self { reader, line: Vec::new(), events: VecDeque::new() };
+        let mut qmp = Self {
+            reader,
+            line: Vec::new(),
+            events: VecDeque::new(),
+        };
         qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
@@ -87,9 +91,9 @@ impl Qmp {
         loop {
             let event = match self.events.pop_front() {
                 Some(event) => event,
-                None => self
-                    .message(end)?
-                    .ok_or_else(|| format!("QEMU told of no {name} within {} s", limit.as_secs()))?,
+                None => self.message(end)?.ok_or_else(|| {
+                    format!("QEMU told of no {name} within {} s", limit.as_secs())
+                })?,
             };
             let data = event.get("data").cloned().unwrap_or_default();
             if event.get("event").and_then(Value::as_str) == Some(name) && wanted(&data) {
@@ -110,7 +114,9 @@ impl Qmp {
                         .map(Some)
                         .map_err(|error| format!("QEMU's monitor speaks no JSON: {error}"));
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     if Instant::now() >= end {
                         return Ok(None);
                     }

@@ -22,12 +22,20 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// A scenario about the lab itself.
     pub(crate) const fn of_lab(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Self {
-        Self { name, needs_package: false, run }
+        Self {
+            name,
+            needs_package: false,
+            run,
+        }
     }
 
     /// A scenario about the package under test.
     pub(crate) const fn of_package(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Self {
-        Self { name, needs_package: true, run }
+        Self {
+            name,
+            needs_package: true,
+            run,
+        }
     }
 }
 
@@ -94,7 +102,10 @@ fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
     let mut runnable = Vec::new();
     for scenario in chosen(group, wanted) {
         if scenario.needs_package && wanted.package.is_none() {
-            println!("test {} ... skipped (VFIO_BINDD_DEB names no package)", full_name(group, scenario));
+            println!(
+                "test {} ... skipped (VFIO_BINDD_DEB names no package)",
+                full_name(group, scenario)
+            );
             report.skipped += 1;
         } else {
             runnable.push(scenario);
@@ -114,7 +125,11 @@ fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
             return;
         }
     };
-    println!("guest {} ... up ({:.1} s)", group.name, start.elapsed().as_secs_f64());
+    println!(
+        "guest {} ... up ({:.1} s)",
+        group.name,
+        start.elapsed().as_secs_f64()
+    );
     for scenario in runnable {
         if run_one(group, scenario, &mut guest) {
             report.passed += 1;
@@ -166,5 +181,8 @@ fn full_name(group: &Group, scenario: &Scenario) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.trim().lines().map(|line| format!("    {line}\n")).collect()
+    text.trim()
+        .lines()
+        .map(|line| format!("    {line}\n"))
+        .collect()
 }

@@ -46,7 +46,11 @@ impl Shell {
         stream
             .set_read_timeout(Some(Duration::from_millis(100)))
             .map_err(|error| format!("the guest's shell port: {error}"))?;
-        Ok(Self { stream, heard: Vec::new(), count: 0 })
+        Ok(Self {
+            stream,
+            heard: Vec::new(),
+            count: 0,
+        })
     }
 
     /// Waits for a shell that answers. `alive` may end the wait early.
@@ -62,11 +66,17 @@ impl Shell {
             self.count += 1;
             let number = self.count;
             self.send(&format!("\nprintf '%s-%s\\n' LAB-READY {number}\n"))?;
-            if self.hear(&format!("LAB-READY-{number}\n"), Duration::from_secs(2))?.is_some() {
+            if self
+                .hear(&format!("LAB-READY-{number}\n"), Duration::from_secs(2))?
+                .is_some()
+            {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(format!("no shell in the guest within {} s", limit.as_secs()));
+                return Err(format!(
+                    "no shell in the guest within {} s",
+                    limit.as_secs()
+                ));
             }
             sleep(Duration::from_millis(200));
         }
@@ -124,7 +134,8 @@ impl Shell {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err("the guest is gone (its shell port closed)".to_owned()),
                 Ok(count) => self.heard.extend(chunk.iter().take(count)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(format!("the guest's shell port: {error}")),
             }

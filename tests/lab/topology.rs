@@ -24,11 +24,19 @@ enum Root {
 
 impl Port {
     const fn main(id: &'static str, device: u8) -> Self {
-        Self { id, root: Root::Main, device }
+        Self {
+            id,
+            root: Root::Main,
+            device,
+        }
     }
 
     const fn node1(id: &'static str, device: u8) -> Self {
-        Self { id, root: Root::Node1, device }
+        Self {
+            id,
+            root: Root::Node1,
+            device,
+        }
     }
 
     /// The address of the port itself, which never changes.
@@ -56,11 +64,13 @@ pub(crate) const NVME_PF: Port = Port::main("nvme-pf", 0x13);
 pub(crate) const NVME_DISK: Port = Port::main("nvme-disk", 0x14);
 /// The third of the three identical NICs, on NUMA node 1.
 pub(crate) const TWIN_NODE1: Port = Port::node1("twin-node1", 0x00);
-/// An empty slot on no NUMA node, for hotplug.
+/// An empty slot on no NUMA node, for hotplug. QEMU has the firmware (ACPI) do
+/// hotplug on this root, so that a card goes at once.
 pub(crate) const SPARE: Port = Port::main("spare", 0x18);
 /// A second empty slot on no NUMA node.
 pub(crate) const SPARE_B: Port = Port::main("spare-b", 0x19);
-/// An empty slot on NUMA node 1.
+/// An empty slot on NUMA node 1, where hotplug is PCIe's own: a card goes
+/// some five seconds after its attention button was pressed.
 pub(crate) const SPARE_NODE1: Port = Port::node1("spare-node1", 0x01);
 /// The four slots with eight NIC functions each.
 pub(crate) const CROWD: [Port; 4] = [
@@ -87,15 +97,21 @@ impl Topology {
         board.port(TWIN_B).nics(TWIN_B, 1);
         board.port(PAIR).nics(PAIR, 2);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
-        board.port(NVME_PF).arg("-device", "nvme-subsys,id=shelf").arg(
-            "-device",
-            "nvme,id=nvme-pf0,bus=nvme-pf,addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
+        board
+            .port(NVME_PF)
+            .arg("-device", "nvme-subsys,id=shelf")
+            .arg(
+                "-device",
+                "nvme,id=nvme-pf0,bus=nvme-pf,addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
              sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=10",
-        );
-        board.port(NVME_DISK).arg("-drive", "file=nvme.img,if=none,id=plain,format=raw").arg(
-            "-device",
-            "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
-        );
+            );
+        board
+            .port(NVME_DISK)
+            .arg("-drive", "file=nvme.img,if=none,id=plain,format=raw")
+            .arg(
+                "-device",
+                "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
+            );
         board.port(SPARE).port(SPARE_B).port(SPARE_NODE1);
         board
     }
@@ -126,15 +142,25 @@ impl Topology {
     /// Two NUMA nodes, an IOMMU and an expander bridge on node 1.
     fn board(suite: &'static str, memory: u32) -> Self {
         let half = memory / 2;
-        let mut board = Self { suite, args: Vec::new(), ports: 0 };
+        let mut board = Self {
+            suite,
+            args: Vec::new(),
+            ports: 0,
+        };
         board
             .arg("-machine", "q35,kernel-irqchip=split")
             .arg("-accel", "tcg,thread=multi")
             .arg("-cpu", "max")
             .arg("-smp", "2")
             .arg("-m", &memory.to_string())
-            .arg("-object", &format!("memory-backend-ram,id=mem0,size={half}M"))
-            .arg("-object", &format!("memory-backend-ram,id=mem1,size={half}M"))
+            .arg(
+                "-object",
+                &format!("memory-backend-ram,id=mem0,size={half}M"),
+            )
+            .arg(
+                "-object",
+                &format!("memory-backend-ram,id=mem1,size={half}M"),
+            )
             .arg("-numa", "node,nodeid=0,cpus=0,memdev=mem0")
             .arg("-numa", "node,nodeid=1,cpus=1,memdev=mem1")
             // The IOMMU comes first: devices made before it would bypass it.
@@ -163,7 +189,9 @@ impl Topology {
         let chassis = self.ports;
         self.arg(
             "-device",
-            &format!("pcie-root-port,id={id},bus={bus},addr={device:#x},chassis={chassis},slot={device}"),
+            &format!(
+                "pcie-root-port,id={id},bus={bus},addr={device:#x},chassis={chassis},slot={device}"
+            ),
         )
     }
 

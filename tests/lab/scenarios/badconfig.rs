@@ -23,7 +23,10 @@ fn reload_keeps_the_policy(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, BAD)?;
     let reload = guest.run("vfio-bindctl reload")?;
     ensure(reload.status == 2 && reload.stderr.contains("nume"), || {
-        format!("a bad reload, wanted status 2 and the mistake: {}", reload.words())
+        format!(
+            "a bad reload, wanted status 2 and the mistake: {}",
+            reload.words()
+        )
     })?;
     wait_resolved(guest, "nic", &[&address])?;
     same("the driver", &guest.driver(&address)?, "vfio-pci")?;
@@ -31,22 +34,34 @@ fn reload_keeps_the_policy(guest: &mut Guest) -> Result<()> {
     // The way of a service manager has no one to answer to but the journal.
     guest.run("systemctl reload vfio-bindd")?;
     guest.wait_until(SOON, "journalctl -b -u vfio-bindd | grep -q nume")?;
-    same("the service", &guest.ok("systemctl is-active vfio-bindd")?, "active")?;
+    same(
+        "the service",
+        &guest.ok("systemctl is-active vfio-bindd")?,
+        "active",
+    )?;
     wait_resolved(guest, "nic", &[&address])?;
 
     guest.write_file(CONFIG, GOOD)?;
     guest.ok("vfio-bindctl reload")?;
     wait_resolved(guest, "nic", &[&address])?;
-    same("the state", &manager_property(guest, "State")?, "s \"ready\"")
+    same(
+        "the state",
+        &manager_property(guest, "State")?,
+        "s \"ready\"",
+    )
 }
 
 fn check_points_at_it(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
     guest.write_file("/run/lab-bad.toml", BAD)?;
     let check = guest.run("vfio-bindctl check /run/lab-bad.toml")?;
-    ensure(check.status == 2, || format!("wanted status 2: {}", check.words()))?;
+    ensure(check.status == 2, || {
+        format!("wanted status 2: {}", check.words())
+    })?;
     for wanted in ["/run/lab-bad.toml", "2", "nume", "numa", "^"] {
-        ensure(check.stderr.contains(wanted), || format!("no {wanted:?} in: {}", check.words()))?;
+        ensure(check.stderr.contains(wanted), || {
+            format!("no {wanted:?} in: {}", check.words())
+        })?;
     }
     Ok(())
 }
@@ -55,17 +70,28 @@ fn at_boot(guest: &mut Guest) -> Result<()> {
     fresh(guest, "")?;
     guest.write_file(CONFIG, BAD)?;
     guest.reboot()?;
-    same("the boot", &guest.ok("systemctl is-system-running || true")?, "running")?;
+    same(
+        "the boot",
+        &guest.ok("systemctl is-system-running || true")?,
+        "running",
+    )?;
     let state = guest.wait_until(
         SOON,
         "busctl get-property org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager State",
     )?;
     same("the state", &state, "s \"failed\"")?;
     let status = guest.run("vfio-bindctl status")?;
-    ensure(status.words().contains("nume"), || format!("status is silent: {}", status.words()))?;
+    ensure(status.words().contains("nume"), || {
+        format!("status is silent: {}", status.words())
+    })?;
     guest.ok("journalctl -b -u vfio-bindd | grep nume")?;
-    let bound = guest.ok("ls /sys/bus/pci/drivers/vfio-pci 2>/dev/null | grep -c ^0000: || true")?;
-    same("the number of bound functions", bound.trim(), if bound.trim().is_empty() { "" } else { "0" })?;
+    let bound =
+        guest.ok("ls /sys/bus/pci/drivers/vfio-pci 2>/dev/null | grep -c ^0000: || true")?;
+    same(
+        "the number of bound functions",
+        bound.trim(),
+        if bound.trim().is_empty() { "" } else { "0" },
+    )?;
     let resolve = guest.run("vfio-bindctl resolve nic")?;
     ensure(resolve.status != 0 && resolve.stdout.is_empty(), || {
         format!("a failed daemon resolves: {}", resolve.words())

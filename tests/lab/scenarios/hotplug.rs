@@ -52,7 +52,9 @@ fn binds_and_signals(guest: &mut Guest) -> Result<()> {
     wait_driver(guest, &address, "vfio-pci")?;
     wait_resolved(guest, "late", &[&address])?;
     heard(guest, 1)?;
-    guest.ok(&format!("jq -e . /run/vfio-bindd/map.json | grep {address}"))?;
+    guest.ok(&format!(
+        "jq -e . /run/vfio-bindd/map.json | grep {address}"
+    ))?;
 
     // What came before the removal says nothing about the removal.
     guest.ok("truncate --size=0 /run/lab-monitor")?;
@@ -61,9 +63,10 @@ fn binds_and_signals(guest: &mut Guest) -> Result<()> {
     heard(guest, 0)?;
     let watched = guest.ok("cat /run/lab-watch")?;
     guest.ok("systemctl stop lab-monitor lab-watch")?;
-    ensure(watched.contains("late") && watched.contains(&address), || {
-        format!("watch told only:\n{watched}")
-    })?;
+    ensure(
+        watched.contains("late") && watched.contains(&address),
+        || format!("watch told only:\n{watched}"),
+    )?;
 
     // A card that comes again is a new function, not the old one's rest.
     let again = guest.plug(SPARE, "late")?;
@@ -72,17 +75,29 @@ fn binds_and_signals(guest: &mut Guest) -> Result<()> {
 }
 
 fn to_the_right_node(guest: &mut Guest) -> Result<()> {
-    fresh(guest, "[mapping.late]\nmatch = { id = \"8086:10d3\", numa = 1, path = \"0000:40:01.0/*\" }\n")?;
+    fresh(
+        guest,
+        "[mapping.late]\nmatch = { id = \"8086:10d3\", numa = 1, path = \"0000:40:01.0/*\" }\n",
+    )?;
     let other = guest.plug(SPARE, "other")?;
     let wanted = guest.plug(SPARE_NODE1, "wanted")?;
     wait_driver(guest, &wanted, "vfio-pci")?;
     wait_resolved(guest, "late", &[&wanted])?;
-    same("the driver of the twin on no node", &guest.driver(&other)?, "e1000e")
+    same(
+        "the driver of the twin on no node",
+        &guest.driver(&other)?,
+        "e1000e",
+    )
 }
 
 fn virtual_functions(guest: &mut Guest) -> Result<()> {
     let pf = guest.behind(NVME_PF, 0)?;
-    fresh(guest, &format!("[mapping.vfs]\nmatch = {{ vf_of = \"{pf}\" }}\nexpect = {{ min = 1, max = 4 }}\n"))?;
+    fresh(
+        guest,
+        &format!(
+            "[mapping.vfs]\nmatch = {{ vf_of = \"{pf}\" }}\nexpect = {{ min = 1, max = 4 }}\n"
+        ),
+    )?;
     guest.ok(&format!("echo 2 > /sys/bus/pci/devices/{pf}/sriov_numvfs"))?;
     let vfs = guest.ok(&format!(
         "cd /sys/bus/pci/devices/{pf} && for vf in virtfn0 virtfn1; do basename \"$(readlink $vf)\"; done"
@@ -94,5 +109,7 @@ fn virtual_functions(guest: &mut Guest) -> Result<()> {
     wait_resolved(guest, "vfs", &vfs)?;
     same("the driver of their parent", &guest.driver(&pf)?, "nvme")?;
     guest.ok(&format!("echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs"))?;
-    guest.wait_until(SOON, "! vfio-bindctl resolve vfs").map(drop)
+    guest
+        .wait_until(SOON, "! vfio-bindctl resolve vfs")
+        .map(drop)
 }

@@ -34,28 +34,47 @@ fn is_up(guest: &mut Guest) -> Result<()> {
     let output = guest.run("printf '%s' \"it's\"; echo oops >&2; exit 7")?;
     same("standard output", &output.stdout, "it's")?;
     same("standard error", &output.stderr, "oops")?;
-    ensure(output.status == 7, || format!("the status is {}", output.status))?;
+    ensure(output.status == 7, || {
+        format!("the status is {}", output.status)
+    })?;
     guest.write_file("/run/lab/deep/file", "one\n'two'\n")?;
-    same("a written file", &guest.ok("cat /run/lab/deep/file")?, "one\n'two'")
+    same(
+        "a written file",
+        &guest.ok("cat /run/lab/deep/file")?,
+        "one\n'two'",
+    )
 }
 
 fn has_iommu_groups(guest: &mut Guest) -> Result<()> {
     let a = guest.behind(TWIN_A, 0)?;
     let node1 = guest.behind(TWIN_NODE1, 0)?;
     for address in [a, node1] {
-        guest.ok(&format!("ls /sys/bus/pci/devices/{address}/iommu_group/devices"))?;
+        guest.ok(&format!(
+            "ls /sys/bus/pci/devices/{address}/iommu_group/devices"
+        ))?;
     }
     Ok(())
 }
 
 fn has_numa_nodes(guest: &mut Guest) -> Result<()> {
-    for (port, node) in [(TWIN_A, "-1"), (TWIN_B, "-1"), (PAIR, "-1"), (TWIN_NODE1, "1")] {
+    for (port, node) in [
+        (TWIN_A, "-1"),
+        (TWIN_B, "-1"),
+        (PAIR, "-1"),
+        (TWIN_NODE1, "1"),
+    ] {
         let address = guest.behind(port, 0)?;
         let found = guest.ok(&format!("cat /sys/bus/pci/devices/{address}/numa_node"))?;
-        same(&format!("the node of {address} in {}", port.id), &found, node)?;
+        same(
+            &format!("the node of {address} in {}", port.id),
+            &found,
+            node,
+        )?;
     }
     let first = guest.behind(PAIR, 0)?;
-    let group = guest.ok(&format!("ls /sys/bus/pci/devices/{first}/iommu_group/devices | wc -l"))?;
+    let group = guest.ok(&format!(
+        "ls /sys/bus/pci/devices/{first}/iommu_group/devices | wc -l"
+    ))?;
     same("the size of the two-function card's group", &group, "2")
 }
 
@@ -64,7 +83,11 @@ fn twins_have_their_driver(guest: &mut Guest) -> Result<()> {
     same("the number of identical functions", &count, "5")?;
     for port in [TWIN_A, TWIN_B, TWIN_NODE1] {
         let address = guest.behind(port, 0)?;
-        same(&format!("the driver of {address}"), &guest.driver(&address)?, "e1000e")?;
+        same(
+            &format!("the driver of {address}"),
+            &guest.driver(&address)?,
+            "e1000e",
+        )?;
     }
     Ok(())
 }
@@ -74,7 +97,11 @@ fn hotplug(guest: &mut Guest) -> Result<()> {
     wait_driver(guest, &address, "e1000e")?;
     guest.unplug("lab-plugged")?;
     guest.wait_until(SOON, &format!("[ ! -e /sys/bus/pci/devices/{address} ]"))?;
-    if guest.run("grep -q VERSION_CODENAME=trixie /etc/os-release")?.status != 0 {
+    if guest
+        .run("grep -q VERSION_CODENAME=trixie /etc/os-release")?
+        .status
+        != 0
+    {
         return Ok(());
     }
     let address = guest.plug(SPARE_NODE1, "lab-plugged")?;
@@ -90,7 +117,9 @@ fn virtual_functions(guest: &mut Guest) -> Result<()> {
         guest.ok(&format!("ls -d /sys/bus/pci/devices/{pf}/{vf}/iommu_group"))?;
     }
     guest.ok(&format!("echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs"))?;
-    guest.ok(&format!("[ ! -e /sys/bus/pci/devices/{pf}/virtfn0 ]")).map(drop)
+    guest
+        .ok(&format!("[ ! -e /sys/bus/pci/devices/{pf}/virtfn0 ]"))
+        .map(drop)
 }
 
 /// A function bound by hand works in both kinds of client: when one of them

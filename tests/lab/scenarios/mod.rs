@@ -28,7 +28,9 @@ pub(crate) fn ensure(holds: bool, words: impl FnOnce() -> String) -> Result<()> 
 
 /// Fails where two texts differ; `what` says what they are.
 pub(crate) fn same(what: &str, found: &str, wanted: &str) -> Result<()> {
-    ensure(found == wanted, || format!("{what} is {found:?}, wanted {wanted:?}"))
+    ensure(found == wanted, || {
+        format!("{what} is {found:?}, wanted {wanted:?}")
+    })
 }
 
 /// Gives every function back to its native driver, without the daemon's help.
@@ -56,7 +58,9 @@ pub(crate) fn fresh(guest: &mut Guest, config: &str) -> Result<()> {
     give_back(guest)?;
     guest.write_file(CONFIG, config)?;
     guest.ok("systemctl start vfio-bindd")?;
-    guest.wait_until(SOON, "vfio-bindctl status >/dev/null").map(drop)
+    guest
+        .wait_until(SOON, "vfio-bindctl status >/dev/null")
+        .map(drop)
 }
 
 /// Waits until a function has a driver (`none` for none).
@@ -65,7 +69,9 @@ pub(crate) fn wait_driver(guest: &mut Guest, address: &str, driver: &str) -> Res
     let command = if driver == "none" {
         format!("[ ! -e {link} ] || {{ readlink {link}; false; }}")
     } else {
-        format!("found=$(basename \"$(readlink {link})\"); echo \"$found\"; [ \"$found\" = {driver} ]")
+        format!(
+            "found=$(basename \"$(readlink {link})\"); echo \"$found\"; [ \"$found\" = {driver} ]"
+        )
     };
     guest
         .wait_until(SOON, &command)
