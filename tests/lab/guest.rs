@@ -1,0 +1,262 @@
+//! An emulated host that scenarios work with: its shell, its slots, its files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::machine::Machine;
+use crate::qmp::Qmp;
+use crate::shell::{Output, Shell};
+use crate::topology::{Port, Topology};
+
+/// A boot takes about half a minute; a busy machine may need several times that.
+const BOOT: Duration = Duration::from_secs(240);
+/// Enough for any ordinary command under emulation.
+const COMMAND: Duration = Duration::from_secs(60);
+/// A guest asked to let a card go takes some five seconds.
+const UNPLUG: Duration = Duration::from_secs(40);
+
+/// A booted guest.
+pub(crate) struct Guest {
+    shell: Shell,
+    qmp: Qmp,
+    plugged: Vec<String>,
+    figures: Vec<String>,
+    package: Option<PathBuf>,
+    installed: bool,
+    // Last, so that the sockets are closed before QEMU is ended.
+    machine: Machine,
+}
+
+impl Guest {
+    /// Starts the host and waits until its boot is done.
+    pub(crate) fn boot(name: &str, topology: &Topology, package: Option<&Path>) -> Result<Self> {
+        let mut machine = Machine::start(name, topology)?;
+        let end = Instant::now() + Duration::from_secs(20);
+        let (shell, qmp) = loop {
+            machine.check()?;
+            let both = Shell::connect(&machine.file("shell.sock"))
+                .and_then(|shell| Ok((shell, Qmp::connect(&machine.file("qmp.sock"))?)));
+            match both {
+                Ok(both) => break both,
+                Err(error) if Instant::now() >= end => return Err(error),
+                Err(_) => sleep(Duration::from_millis(100)),
+            }
+        };
+        let mut guest = Self {
+            shell,
+            qmp,
+            plugged: Vec::new(),
+            figures: Vec::new(),
+            package: package.map(Path::to_owned),
+            installed: false,
+            machine,
+        };
+        guest.settle()?;
+        Ok(guest)
+    }
+
+    /// Runs a command; its failure is the caller's to judge.
+    pub(crate) fn run(&mut self, command: &str) -> Result<Output> {
+        self.run_for(command, COMMAND)
+    }
+
+    /// Runs a command that may take longer than usual.
+    pub(crate) fn run_for(&mut self, command: &str, limit: Duration) -> Result<Output> {
+        self.machine.check()?;
+        self.shell.run(command, limit)
+    }
+
+    /// Runs a command that has to succeed; returns its output.
+    pub(crate) fn ok(&mut self, command: &str) -> Result<String> {
+        self.ok_for(command, COMMAND)
+    }
+
+    /// The same for a command that may take longer than usual.
+    pub(crate) fn ok_for(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let output = self.run_for(command, limit)?;
+        if output.status == 0 {
+            return Ok(output.stdout);
+        }
+        Err(format!("`{command}` failed: {}", output.words()))
+    }
+
+    /// Repeats a command until it succeeds; returns its output.
+    pub(crate) fn wait_until(&mut self, limit: Duration, command: &str) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            let output = self.run(command)?;
+            if output.status == 0 {
+                return Ok(output.stdout);
+            }
+            if start.elapsed() >= limit {
+                return Err(format!(
+                    "not within {} s: `{command}`: {}",
+                    limit.as_secs(),
+                    output.words()
+                ));
+            }
+            sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Writes a file in the guest, with the folders above it.
+    pub(crate) fn write_file(&mut self, path: &str, text: &str) -> Result<()> {
+        fs::write(self.machine.share().join("file"), text)
+            .map_err(|error| format!("the shared folder: {error}"))?;
+        self.ok(&format!("install -D -m 0644 /mnt/share/file {path}"))
+            .map(drop)
+    }
+
+    /// Copies a file of this machine into the shared folder; returns its path in the guest.
+    pub(crate) fn hand_in(&mut self, file: &Path) -> Result<String> {
+        let name = file.file_name().ok_or("a file without a name")?;
+        fs::copy(file, self.machine.share().join(name))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(format!("/mnt/share/{}", name.to_string_lossy()))
+    }
+
+    /// Installs a Debian package that lies on this machine.
+    pub(crate) fn install(&mut self, package: &Path) -> Result<()> {
+        let inside = self.hand_in(package)?;
+        let command = format!("DEBIAN_FRONTEND=noninteractive dpkg -i {inside}");
+        self.ok_for(&command, Duration::from_secs(180)).map(drop)
+    }
+
+    /// Installs the package under test where it is not installed yet.
+    pub(crate) fn installed(&mut self) -> Result<()> {
+        if self.installed {
+            return Ok(());
+        }
+        self.install_again()
+    }
+
+    /// Installs the package under test, over what may be there.
+    pub(crate) fn install_again(&mut self) -> Result<()> {
+        let package = self
+            .package
+            .clone()
+            .ok_or("there is no package to install")?;
+        self.install(&package)?;
+        self.installed = true;
+        Ok(())
+    }
+
+    /// Notes that the package under test is no longer there.
+    pub(crate) fn forget_installed(&mut self) {
+        self.installed = false;
+    }
+
+    /// Restarts the guest from within and waits for the new boot's end.
+    pub(crate) fn reboot(&mut self) -> Result<()> {
+        let before = self.ok("cat /proc/sys/kernel/random/boot_id")?;
+        self.ok("sync; systemctl reboot --no-block")?;
+        let end = Instant::now() + BOOT;
+        loop {
+            let machine = &mut self.machine;
+            self.shell.wait_ready(BOOT, || machine.check())?;
+            // The old system answers for a while; a shell that dies in between is no news.
+            match self.shell.run(
+                "cat /proc/sys/kernel/random/boot_id",
+                Duration::from_secs(5),
+            ) {
+                Ok(output) if output.status == 0 && output.stdout != before => break,
+                _ if Instant::now() >= end => return Err("the guest did not restart".to_owned()),
+                _ => sleep(Duration::from_secs(1)),
+            }
+        }
+        self.settle()
+    }
+
+    /// The address of a function of the card behind a port.
+    pub(crate) fn behind(&mut self, port: Port, function: u8) -> Result<String> {
+        let bridge = port.bridge();
+        self.ok(&format!(
+            "cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:??.{function}"
+        ))
+    }
+
+    /// The driver of a function; empty where there is none.
+    pub(crate) fn driver(&mut self, address: &str) -> Result<String> {
+        self.ok(&format!(
+            "basename \"$(readlink /sys/bus/pci/devices/{address}/driver)\""
+        ))
+    }
+
+    /// Plugs another of the identical NICs into an empty slot and waits until the guest has seen it.
+    pub(crate) fn plug(&mut self, port: Port, id: &str) -> Result<String> {
+        self.qmp.device_add("e1000e", port, id)?;
+        self.plugged.push(id.to_owned());
+        let bridge = port.bridge();
+        self.wait_until(
+            Duration::from_secs(30),
+            &format!("cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:??.0"),
+        )
+    }
+
+    /// Takes a hotplugged card out again and waits until it is gone.
+    pub(crate) fn unplug(&mut self, id: &str) -> Result<()> {
+        self.qmp.device_del(id)?;
+        self.qmp.wait_deleted(id, UNPLUG)?;
+        self.plugged.retain(|plugged| plugged != id);
+        Ok(())
+    }
+
+    /// Takes out what a scenario left plugged in.
+    pub(crate) fn tidy(&mut self) -> Result<()> {
+        for id in std::mem::take(&mut self.plugged) {
+            self.unplug(&id)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a measured value for the report.
+    pub(crate) fn figure(&mut self, text: String) {
+        self.figures.push(text);
+    }
+
+    /// Hands the measured values over.
+    pub(crate) fn take_figures(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.figures)
+    }
+
+    /// What there is to say about the guest when a scenario failed.
+    pub(crate) fn evidence(&mut self) -> String {
+        let journal = self
+            .shell
+            .run(
+                "journalctl --no-pager -b -n 40 -u vfio-bindd 2>&1; dmesg | tail -n 15",
+                Duration::from_secs(30),
+            )
+            .map_or_else(|error| error, |output| output.stdout);
+        let serial = self.machine.serial_tail(20);
+        format!("--- journal and kernel log\n{journal}\n--- console\n{serial}")
+    }
+
+    /// QEMU's socket of the console that people log in on.
+    pub(crate) fn console_socket(&self) -> PathBuf {
+        self.machine.file("console.sock")
+    }
+
+    /// Waits for the boot's end and mounts the shared folder.
+    fn settle(&mut self) -> Result<()> {
+        let machine = &mut self.machine;
+        self.shell.wait_ready(BOOT, || machine.check())?;
+        let end = Instant::now() + BOOT;
+        loop {
+            let state = self.run("systemctl is-system-running")?.stdout;
+            if state == "running" || state == "degraded" {
+                break;
+            }
+            if Instant::now() >= end {
+                let jobs = self.run("systemctl list-jobs")?.stdout;
+                return Err(format!("the boot does not end (state {state}):\n{jobs}"));
+            }
+            sleep(Duration::from_secs(1));
+        }
+        self.ok("modprobe 9pnet_virtio && mount -t 9p -o trans=virtio,version=9p2000.L share /mnt/share")
+            .map(drop)
+    }
+}

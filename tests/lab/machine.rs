@@ -1,0 +1,162 @@
+//! One emulated host as a process: starts QEMU, keeps its files, ends it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::topology::Topology;
+
+/// Keeps the guest's kernel quiet, which makes an emulated boot notably faster.
+const KERNEL_LINE: &str =
+    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0";
+
+/// A running QEMU. Dropping it ends the guest; its disk's writes are forgotten.
+pub(crate) struct Machine {
+    child: Child,
+    /// Sockets, the shared folder and scratch disks; gone with the machine.
+    folder: TempDir,
+    serial_log: PathBuf,
+}
+
+impl Machine {
+    /// Starts the guest; `name` is that of its logs. Returns at once.
+    pub(crate) fn start(name: &str, topology: &Topology) -> Result<Self> {
+        let image = build_image(topology.suite)?;
+        let folder = TempDir::with_prefix("vfio-bindd-lab-")
+            .map_err(|error| format!("no folder for the guest's files: {error}"))?;
+        let logs = log_folder()?;
+        let serial_log = logs.join(format!("{name}-serial.log"));
+        let qemu_log = logs.join(format!("{name}-qemu.log"));
+        let errors =
+            File::create(&qemu_log).map_err(|error| format!("{}: {error}", qemu_log.display()))?;
+        fs::create_dir(folder.path().join("share"))
+            .map_err(|error| format!("no shared folder: {error}"))?;
+        File::create(folder.path().join("nvme.img"))
+            .and_then(|disk| disk.set_len(64 << 20))
+            .map_err(|error| format!("no NVMe disk: {error}"))?;
+
+        // A guest must not outlive a driver that was killed, hence setpriv.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(topology.args())
+            .arg("-kernel")
+            .arg(image.join("vmlinuz"))
+            .arg("-initrd")
+            .arg(image.join("initrd.img"))
+            .args(["-append", KERNEL_LINE])
+            .arg("-drive")
+            .arg(format!(
+                "file={}/disk.img,if=none,id=root,format=raw,snapshot=on",
+                image.display()
+            ))
+            // The bus is named, since QEMU's default is whatever bus came last.
+            .args(["-device", "virtio-blk-pci,drive=root,bus=pcie.0"])
+            .args(["-fsdev", "local,id=share,path=share,security_model=none"])
+            .args([
+                "-device",
+                "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0",
+            ])
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=console,path=console.sock,server=on,wait=off,logfile={}",
+                serial_log.display()
+            ))
+            .args(["-serial", "chardev:console"])
+            .args([
+                "-chardev",
+                "socket,id=shell,path=shell.sock,server=on,wait=off",
+            ])
+            .args(["-serial", "chardev:shell"])
+            .args(["-qmp", "unix:qmp.sock,server=on,wait=off"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| {
+                format!("qemu-system-x86_64 does not start ({error}); run tests/lab/deps.sh")
+            })?;
+        Ok(Self {
+            child,
+            folder,
+            serial_log,
+        })
+    }
+
+    /// Says why the guest is gone, if it is.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => {
+                let log = self.serial_log.with_file_name(
+                    self.serial_log
+                        .file_name()
+                        .map(|name| name.to_string_lossy().replace("-serial.log", "-qemu.log"))
+                        .unwrap_or_default(),
+                );
+                let words = fs::read_to_string(log).unwrap_or_default();
+                Err(format!("QEMU ended ({status}): {}", words.trim()))
+            }
+            Err(error) => Err(format!("QEMU cannot be asked for its state: {error}")),
+        }
+    }
+
+    /// A file in the machine's own folder (sockets by name).
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The folder that the guest sees as `/mnt/share`.
+    pub(crate) fn share(&self) -> PathBuf {
+        self.file("share")
+    }
+
+    /// The last lines that the guest's kernel and services wrote to the console.
+    pub(crate) fn serial_tail(&self, lines: usize) -> String {
+        let bytes = fs::read(&self.serial_log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text.lines().collect();
+        let tail = all
+            .get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default();
+        tail.join("\n")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Both fail only where QEMU is gone already, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Where logs stay after a run: beside the build, so that CI can collect them.
+fn log_folder() -> Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The folder of the suite's image, which is built where it does not exist yet.
+fn build_image(suite: &str) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/image.sh");
+    let output = Command::new(&script)
+        .arg(suite)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{}: {error}", script.display()))?;
+    if !output.status.success() {
+        return Err(format!(
+            "no {suite} image: image.sh ended with {}",
+            output.status
+        ));
+    }
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
+}

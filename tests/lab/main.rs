@@ -1,0 +1,118 @@
+//! The lab: the package on emulated hosts with an IOMMU, driven from outside.
+//!
+//! `cargo test --test lab [-- FILTER] [--list]` boots the hosts and runs the
+//! scenarios. Those that need the package run when `VFIO_BINDD_DEB` names it.
+//! `cargo test --test lab -- --demo` shows the package at work and leaves a
+//! shell. It needs root and what `tests/lab/deps.sh` installs.
+
+#![expect(clippy::print_stdout, reason = "a test runner reports on stdout")]
+
+mod console;
+mod demo;
+mod guest;
+mod machine;
+mod qmp;
+mod scenario;
+mod scenarios;
+mod shell;
+mod topology;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use scenario::{Group, Wanted};
+use topology::Topology;
+
+/// What a scenario ends with; the error is for people.
+type Result<T> = std::result::Result<T, String>;
+
+/// The emulated hosts with what runs on each.
+const GROUPS: &[Group] = &[
+    Group {
+        name: "trixie",
+        topology: Topology::full,
+        scenarios: &[
+            scenarios::lab::SCENARIOS,
+            scenarios::package::FIRST,
+            scenarios::boot::SCENARIOS,
+            scenarios::clients::SCENARIOS,
+            scenarios::hotplug::SCENARIOS,
+            scenarios::badconfig::SCENARIOS,
+            scenarios::bus::SCENARIOS,
+            scenarios::package::LAST,
+        ],
+    },
+    Group {
+        name: "crowd",
+        topology: Topology::crowd,
+        scenarios: &[scenarios::bench::SCENARIOS],
+    },
+    Group {
+        name: "bookworm",
+        topology: Topology::bookworm,
+        scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],
+    },
+];
+
+fn main() -> ExitCode {
+    let mut list = false;
+    let mut show = false;
+    let mut filter = String::new();
+    for arg in env::args().skip(1) {
+        match arg.as_str() {
+            "--list" => list = true,
+            "--demo" => show = true,
+            // What cargo's own harness knows and what means nothing here.
+            "--nocapture" | "--no-capture" | "--quiet" | "-q" => {}
+            flag if flag.starts_with('-') => {
+                println!("lab: unknown option {flag} (known: --list, --demo, and a filter)");
+                return ExitCode::from(2);
+            }
+            text => text.clone_into(&mut filter),
+        }
+    }
+
+    let package = match package() {
+        Ok(package) => package,
+        Err(error) => {
+            println!("lab: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if show {
+        return match demo::run(package) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("lab: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let wanted = Wanted { filter, package };
+    if list {
+        scenario::list(GROUPS, &wanted);
+        return ExitCode::SUCCESS;
+    }
+    if scenario::run(GROUPS, &wanted).is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The package under test. A wrong path is an error: it must not look like a
+/// run that had nothing to test.
+fn package() -> Result<Option<PathBuf>> {
+    let Some(path) = env::var_os("VFIO_BINDD_DEB").filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path);
+    match path.canonicalize() {
+        Ok(path) if path.is_file() => Ok(Some(path)),
+        _ => Err(format!(
+            "VFIO_BINDD_DEB={}: no such package",
+            path.display()
+        )),
+    }
+}

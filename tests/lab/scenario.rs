@@ -1,0 +1,188 @@
+//! Scenarios, the guests that they share, and the run's report.
+
+use std::io::{Write, stdout};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::Result;
+use crate::guest::Guest;
+use crate::topology::Topology;
+
+/// One thing that has to hold on an emulated host.
+pub(crate) struct Scenario {
+    /// The name in the report, unique within the guest's group.
+    pub(crate) name: &'static str,
+    /// Whether it needs the package under test.
+    pub(crate) needs_package: bool,
+    /// What happens; the text of an error is what went wrong.
+    pub(crate) run: fn(&mut Guest) -> Result<()>,
+}
+
+impl Scenario {
+    /// A scenario about the lab itself.
+    pub(crate) const fn of_lab(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Self {
+        Self {
+            name,
+            needs_package: false,
+            run,
+        }
+    }
+
+    /// A scenario about the package under test.
+    pub(crate) const fn of_package(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Self {
+        Self {
+            name,
+            needs_package: true,
+            run,
+        }
+    }
+}
+
+/// Scenarios that share a guest, in this order.
+pub(crate) struct Group {
+    /// The first part of the scenarios' names.
+    pub(crate) name: &'static str,
+    /// The host that they run on.
+    pub(crate) topology: fn() -> Topology,
+    /// Lists of scenarios, in this order.
+    pub(crate) scenarios: &'static [&'static [Scenario]],
+}
+
+/// What a run is about.
+pub(crate) struct Wanted {
+    /// Only scenarios whose full name has this text in it.
+    pub(crate) filter: String,
+    /// The package under test, where there is one.
+    pub(crate) package: Option<PathBuf>,
+}
+
+/// The sums of a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Report {
+    /// Whether the run counts as a success.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.failed == 0
+    }
+}
+
+/// Names all scenarios that a filter leaves.
+pub(crate) fn list(groups: &[Group], wanted: &Wanted) {
+    for group in groups {
+        for scenario in chosen(group, wanted) {
+            println!("{}: test", full_name(group, scenario));
+        }
+    }
+}
+
+/// Runs all scenarios that a filter leaves and prints the report.
+pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
+    let start = Instant::now();
+    let mut report = Report::default();
+    for group in groups {
+        run_group(group, wanted, &mut report);
+    }
+    println!(
+        "\n{} passed, {} failed, {} skipped ({:.0} s)",
+        report.passed,
+        report.failed,
+        report.skipped,
+        start.elapsed().as_secs_f64()
+    );
+    report
+}
+
+fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
+    let mut runnable = Vec::new();
+    for scenario in chosen(group, wanted) {
+        if scenario.needs_package && wanted.package.is_none() {
+            println!(
+                "test {} ... skipped (VFIO_BINDD_DEB names no package)",
+                full_name(group, scenario)
+            );
+            report.skipped += 1;
+        } else {
+            runnable.push(scenario);
+        }
+    }
+    if runnable.is_empty() {
+        return;
+    }
+
+    let start = Instant::now();
+    let booted = Guest::boot(group.name, &(group.topology)(), wanted.package.as_deref());
+    let mut guest = match booted {
+        Ok(guest) => guest,
+        Err(error) => {
+            println!("guest {} ... FAILED\n{}", group.name, indented(&error));
+            report.failed += runnable.len();
+            return;
+        }
+    };
+    println!(
+        "guest {} ... up ({:.1} s)",
+        group.name,
+        start.elapsed().as_secs_f64()
+    );
+    for scenario in runnable {
+        if run_one(group, scenario, &mut guest) {
+            report.passed += 1;
+        } else {
+            report.failed += 1;
+        }
+    }
+}
+
+fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
+    print!("test {} ... ", full_name(group, scenario));
+    // A report that cannot be written is not worth a failed run.
+    drop(stdout().flush());
+    let start = Instant::now();
+    // One scenario's mistake must not cost the others their guest.
+    let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(guest)))
+        .unwrap_or_else(|_| Err("the scenario itself panicked".to_owned()));
+    let seconds = start.elapsed().as_secs_f64();
+    let passed = match outcome {
+        Ok(()) => {
+            println!("ok ({seconds:.1} s)");
+            true
+        }
+        Err(error) => {
+            println!("FAILED ({seconds:.1} s)");
+            println!("{}\n{}", indented(&error), indented(&guest.evidence()));
+            false
+        }
+    };
+    for figure in guest.take_figures() {
+        println!("figure: {figure}");
+    }
+    if let Err(error) = guest.tidy() {
+        println!("    cards left plugged in: {error}");
+    }
+    passed
+}
+
+fn chosen<'a>(group: &'a Group, wanted: &'a Wanted) -> impl Iterator<Item = &'a Scenario> {
+    group
+        .scenarios
+        .iter()
+        .flat_map(|list| list.iter())
+        .filter(|scenario| full_name(group, scenario).contains(&wanted.filter))
+}
+
+fn full_name(group: &Group, scenario: &Scenario) -> String {
+    format!("{}::{}", group.name, scenario.name)
+}
+
+fn indented(text: &str) -> String {
+    text.trim()
+        .lines()
+        .map(|line| format!("    {line}\n"))
+        .collect()
+}

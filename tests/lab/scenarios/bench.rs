@@ -1,0 +1,121 @@
+//! How long 32 functions take, beside the least that could be done for them.
+//!
+//! Both sides run in the same guest, in turns; the figure is their ratio, for
+//! under emulation a time by itself says nothing.
+
+use std::time::Duration;
+
+use super::{CONFIG, NIC, ensure, give_back, same};
+use crate::Result;
+use crate::guest::Guest;
+use crate::scenario::Scenario;
+
+/// The measurements.
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::of_package(
+    "bench_32_functions",
+    thirty_two_functions,
+)];
+
+/// Turns per side; the middle one counts.
+const TURNS: usize = 5;
+const LONG: Duration = Duration::from_secs(180);
+
+const POLICY: &str = "[mapping.crowd]\nmatch = { id = \"8086:10d3\" }\nexpect = 32\n";
+
+/// The same three writes per function and nothing else, by the shell itself.
+const BARE: &str = "
+    cd /sys/bus/pci/devices; start=$(date +%s%N)
+    for address in $addresses; do
+        echo vfio-pci > $address/driver_override
+        echo $address > $address/driver/unbind
+        echo $address > /sys/bus/pci/drivers/vfio-pci/bind
+    done
+    end=$(date +%s%N); echo $(( (end - start) / 1000 ))";
+
+/// The daemon from its start to READY, which comes after the first pass.
+const START: &str = "
+    start=$(date +%s%N); systemctl start vfio-bindd; end=$(date +%s%N)
+    echo $(( (end - start) / 1000 ))";
+
+/// A running daemon from the order to reload until all functions are bound.
+const RELOAD: &str = "
+    start=$(date +%s%N); vfio-bindctl reload
+    while set -- /sys/bus/pci/drivers/vfio-pci/0000:*; [ $# -lt 32 ]; do
+        sleep 0.02; end=$(date +%s%N); [ $(( (end - start) / 1000000000 )) -lt 120 ] || break
+    done
+    end=$(date +%s%N); echo $(( (end - start) / 1000 ))";
+
+fn thirty_two_functions(guest: &mut Guest) -> Result<()> {
+    guest.installed()?;
+    guest.ok("modprobe vfio-pci")?;
+    let addresses = guest.ok(&format!("lspci -D -n -d {NIC} | cut -d' ' -f1 | xargs"))?;
+    ensure(addresses.split(' ').count() == 32, || {
+        format!("no 32 functions: {addresses}")
+    })?;
+
+    let (mut bare, mut start, mut reload) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        idle(guest, "")?;
+        bare.push(timed(guest, &format!("addresses='{addresses}'; {BARE}"))?);
+        idle(guest, POLICY)?;
+        start.push(timed(guest, START)?);
+        idle(guest, "")?;
+        guest.ok("systemctl start vfio-bindd")?;
+        guest.write_file(CONFIG, POLICY)?;
+        reload.push(timed(guest, RELOAD)?);
+    }
+    let (bare, start, reload) = (middle(bare), middle(start), middle(reload));
+    guest.figure(format!(
+        "32 functions, bare loop of sysfs writes: {bare:.2} s"
+    ));
+    for (what, time) in [
+        ("daemon from start to ready", start),
+        ("daemon from reload to bound", reload),
+    ] {
+        guest.figure(format!(
+            "32 functions, {what}: {time:.2} s, ratio {:.2}",
+            time / bare
+        ));
+    }
+    let memory = guest.ok(
+        "grep -E 'VmRSS|VmHWM' /proc/$(systemctl show --value --property=MainPID vfio-bindd)/status \
+         | tr -s '\\t ' ' '",
+    )?;
+    guest.figure(format!(
+        "32 functions, the daemon's memory: {}",
+        memory.replace('\n', ", ")
+    ));
+    let resolved = guest.ok("vfio-bindctl resolve crowd | wc -w")?;
+    same("the number of resolved addresses", &resolved, "32")
+}
+
+/// All functions with their native driver, the daemon stopped, this config.
+fn idle(guest: &mut Guest, config: &str) -> Result<()> {
+    guest.ok("systemctl stop vfio-bindd")?;
+    give_back(guest)?;
+    guest.write_file(CONFIG, config)?;
+    let native = guest.ok("udevadm settle; ls -d /sys/bus/pci/drivers/e1000e/0000:* | wc -l")?;
+    same(
+        "the number of functions with their native driver",
+        &native,
+        "32",
+    )
+}
+
+/// Runs a command that prints microseconds, and sees that all are bound after it.
+fn timed(guest: &mut Guest, command: &str) -> Result<f64> {
+    let micros: u32 = guest
+        .ok_for(command, LONG)?
+        .lines()
+        .last()
+        .and_then(|line| line.trim().parse().ok())
+        .ok_or("no time was printed")?;
+    let bound = guest.ok("ls -d /sys/bus/pci/drivers/vfio-pci/0000:* | wc -l")?;
+    same("the number of bound functions", &bound, "32")?;
+    Ok(f64::from(micros) / 1e6)
+}
+
+fn middle(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

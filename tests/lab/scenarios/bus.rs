@@ -1,0 +1,184 @@
+//! The D-Bus interface as an operator meets it, with the system's own tools.
+
+use super::{SOON, ensure, fresh, manager_property, same, wait_resolved};
+use crate::Result;
+use crate::guest::Guest;
+use crate::scenario::Scenario;
+use crate::topology::{PAIR, TWIN_NODE1};
+
+/// Scenarios about the bus.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_package(
+        "bus_shows_the_documented_members",
+        shows_the_documented_members,
+    ),
+    Scenario::of_package("bus_answers_calls", answers_calls),
+    Scenario::of_package("bus_real_errors", real_errors),
+    Scenario::of_package("bus_objects_of_mappings_and_functions", objects),
+    Scenario::of_package("bus_readers_may_not_change", readers_may_not_change),
+    Scenario::of_package("bus_outlives_the_broker", outlives_the_broker),
+];
+
+const POLICY: &str = r#"[mapping.nic]
+description = "the NIC on node 1"
+match = { id = "8086:10d3", numa = 1 }
+
+[mapping.two-ports]
+match = { path = "0000:00:12.0/00.0" }
+functions = "slot"
+"#;
+
+const MANAGER: &str = "org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager";
+/// A user who is nobody in particular.
+const READER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+
+fn shows_the_documented_members(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let busctl = guest.ok(&format!("busctl introspect --no-pager {MANAGER}"))?;
+    let gdbus = guest
+        .ok("gdbus introspect --system --dest org.vfiobindd1 --object-path /org/vfiobindd1")?;
+    for member in [
+        "Resolve",
+        "ResolveWait",
+        "Plan",
+        "Reload",
+        "Rescan",
+        "Version",
+        "State",
+        "Generation",
+        "Map",
+        "Iommu",
+        "MappingChanged",
+        "Changed",
+    ] {
+        ensure(busctl.contains(&format!(".{member} ")), || {
+            format!("no {member} in:\n{busctl}")
+        })?;
+        ensure(gdbus.contains(member), || {
+            format!("no {member} in:\n{gdbus}")
+        })?;
+    }
+    // Arguments have names, or the picture is of no use to a reader.
+    ensure(gdbus.contains("mapping"), || {
+        format!("arguments without names:\n{gdbus}")
+    })?;
+    let tree = guest.ok("busctl tree --list --no-pager org.vfiobindd1")?;
+    ensure(tree.contains("/org/vfiobindd1/mapping/nic"), || {
+        format!("no mapping in:\n{tree}")
+    })
+}
+
+fn answers_calls(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    let answer = guest.ok(&format!("busctl call {MANAGER} Resolve s nic"))?;
+    same("Resolve", &answer, &format!("as 1 \"{nic}\""))?;
+    let answer = guest.ok(&format!("busctl call {MANAGER} ResolveWait st nic 5000000"))?;
+    same("ResolveWait", &answer, &format!("as 1 \"{nic}\""))?;
+    same("Iommu", &manager_property(guest, "Iommu")?, "b true")?;
+    same("State", &manager_property(guest, "State")?, "s \"ready\"")?;
+    let map = manager_property(guest, "Map")?;
+    ensure(map.contains(&nic) && map.contains("two-ports"), || {
+        format!("Map is {map}")
+    })?;
+    guest.ok(&format!(
+        "busctl --json=short call {MANAGER} Plan | jq -er '.data[0]' | jq -e ."
+    ))?;
+    let before = manager_property(guest, "Generation")?;
+    guest.ok(&format!("busctl call {MANAGER} Rescan"))?;
+    guest.ok(&format!("busctl call {MANAGER} Reload"))?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let after = manager_property(guest, "Generation")?;
+    let number = |text: &str| {
+        text.trim_start_matches("t ")
+            .parse::<u64>()
+            .unwrap_or_default()
+    };
+    ensure(number(&after) >= number(&before), || {
+        format!("the generation went from {before} to {after}")
+    })
+}
+
+fn real_errors(guest: &mut Guest) -> Result<()> {
+    fresh(guest, "[mapping.none]\nmatch = { id = \"dead:beef\" }\n")?;
+    for (call, error) in [
+        ("Resolve nobody", "org.vfiobindd1.Error.UnknownMapping"),
+        ("ResolveWait none 1000000", "org.vfiobindd1.Error."),
+    ] {
+        let output = guest.run(&format!(
+            "gdbus call --system --dest org.vfiobindd1 --object-path /org/vfiobindd1 \
+             --method org.vfiobindd1.Manager.{call}"
+        ))?;
+        ensure(output.status != 0 && output.stderr.contains(error), || {
+            format!("{call}, wanted {error}: {}", output.words())
+        })?;
+    }
+    Ok(())
+}
+
+fn objects(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let first = guest.behind(PAIR, 0)?;
+    // sd-bus's rule: what is no letter or digit becomes its code.
+    let mapping = "org.vfiobindd1 /org/vfiobindd1/mapping/two_2dports org.vfiobindd1.Mapping";
+    let name = guest.ok(&format!("busctl get-property {mapping} Name"))?;
+    same("Name", &name, "s \"two-ports\"")?;
+    let state = guest.ok(&format!("busctl get-property {mapping} State"))?;
+    same("State", &state, "s \"bound\"")?;
+    let addresses = guest.ok(&format!("busctl get-property {mapping} Addresses"))?;
+    ensure(
+        addresses.starts_with("as 2 ") && addresses.contains(&first),
+        || format!("Addresses is {addresses}"),
+    )?;
+
+    let path = first.replace([':', '.'], "_");
+    let function =
+        format!("org.vfiobindd1 /org/vfiobindd1/function/pci_{path} org.vfiobindd1.Function");
+    for (property, wanted) in [
+        ("Address", format!("s \"{first}\"")),
+        ("VendorId", format!("q {}", 0x8086)),
+        ("DeviceId", format!("q {}", 0x10d3)),
+        ("Class", format!("u {}", 0x0002_0000)),
+        ("NumaNode", "i -1".to_owned()),
+        ("Driver", "s \"vfio-pci\"".to_owned()),
+        ("Mappings", "as 1 \"two-ports\"".to_owned()),
+    ] {
+        let found = guest.ok(&format!("busctl get-property {function} {property}"))?;
+        same(property, &found, &wanted)?;
+    }
+    let managed = guest.ok(
+        "busctl call org.vfiobindd1 /org/vfiobindd1 org.freedesktop.DBus.ObjectManager GetManagedObjects",
+    )?;
+    ensure(
+        managed.contains("two_2dports") && managed.contains(&path),
+        || format!("GetManagedObjects gives {managed}"),
+    )
+}
+
+fn readers_may_not_change(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    guest.ok(&format!("{READER} busctl get-property {MANAGER} State"))?;
+    guest.ok(&format!("{READER} busctl call {MANAGER} Resolve s nic"))?;
+    guest.ok(&format!("{READER} vfio-bindctl resolve nic"))?;
+    for method in ["Reload", "Rescan"] {
+        let refused = guest.run(&format!("{READER} busctl call {MANAGER} {method}"))?;
+        let words = refused.stderr.to_lowercase();
+        ensure(
+            refused.status != 0 && (words.contains("access") || words.contains("denied")),
+            || format!("{method} by a reader: {}", refused.words()),
+        )?;
+    }
+    Ok(())
+}
+
+/// The binding goes on without a bus, and the name comes back with it.
+fn outlives_the_broker(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    let pid = "systemctl show --value --property=MainPID vfio-bindd";
+    let before = guest.ok(pid)?;
+    guest.ok("systemctl restart dbus.service")?;
+    guest.wait_until(SOON, &format!("busctl get-property {MANAGER} State"))?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    same("the daemon's process", &guest.ok(pid)?, &before)
+}

@@ -1,0 +1,115 @@
+//! Functions that come and go while the daemon runs.
+
+use super::{SOON, ensure, fresh, same, wait_driver, wait_resolved};
+use crate::Result;
+use crate::guest::Guest;
+use crate::scenario::Scenario;
+use crate::topology::{NVME_PF, SPARE, SPARE_NODE1};
+
+/// Scenarios about hotplug and virtual functions.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_package("hotplug_binds_and_signals", binds_and_signals),
+    Scenario::of_package("hotplug_to_the_right_node", to_the_right_node),
+    Scenario::of_package("hotplug_virtual_functions", virtual_functions),
+];
+
+const SLOT: &str = r#"[mapping.late]
+match = { path = "0000:00:18.0/00.0" }
+"#;
+
+/// Writes what the daemon tells on the bus, and what `watch` makes of it.
+const LISTEN: &str = "
+    systemctl stop lab-monitor lab-watch 2>/dev/null; rm -f /run/lab-monitor /run/lab-watch
+    systemd-run --quiet --collect --unit=lab-monitor -p StandardOutput=file:/run/lab-monitor \
+        stdbuf -oL busctl monitor --json=short org.vfiobindd1
+    systemd-run --quiet --collect --unit=lab-watch -p StandardOutput=file:/run/lab-watch \
+        vfio-bindctl watch
+    sleep 2; systemctl is-active lab-monitor lab-watch";
+
+/// Waits for a MappingChanged signal of `late` with the given number of addresses.
+fn heard(guest: &mut Guest, addresses: usize) -> Result<()> {
+    guest
+        .wait_until(
+            SOON,
+            &format!(
+                "jq -es '[.[] | select(.member == \"MappingChanged\") | .payload.data \
+                 | select(.[0] == \"late\" and (.[2] | length) == {addresses})] | length > 0' \
+                 /run/lab-monitor"
+            ),
+        )
+        .map(drop)
+}
+
+fn binds_and_signals(guest: &mut Guest) -> Result<()> {
+    fresh(guest, SLOT)?;
+    let before = guest.run("vfio-bindctl resolve late")?;
+    ensure(before.status != 0 && before.stdout.is_empty(), || {
+        format!("an empty slot resolves: {}", before.words())
+    })?;
+    guest.ok(LISTEN)?;
+
+    let address = guest.plug(SPARE, "late")?;
+    wait_driver(guest, &address, "vfio-pci")?;
+    wait_resolved(guest, "late", &[&address])?;
+    heard(guest, 1)?;
+    guest.ok(&format!(
+        "jq -e . /run/vfio-bindd/map.json | grep {address}"
+    ))?;
+
+    // What came before the removal says nothing about the removal.
+    guest.ok("truncate --size=0 /run/lab-monitor")?;
+    guest.unplug("late")?;
+    guest.wait_until(SOON, "! vfio-bindctl resolve late")?;
+    heard(guest, 0)?;
+    let watched = guest.ok("cat /run/lab-watch")?;
+    guest.ok("systemctl stop lab-monitor lab-watch")?;
+    ensure(
+        watched.contains("late") && watched.contains(&address),
+        || format!("watch told only:\n{watched}"),
+    )?;
+
+    // A card that comes again is a new function, not the old one's rest.
+    let again = guest.plug(SPARE, "late")?;
+    wait_driver(guest, &again, "vfio-pci")?;
+    wait_resolved(guest, "late", &[&again])
+}
+
+fn to_the_right_node(guest: &mut Guest) -> Result<()> {
+    fresh(
+        guest,
+        "[mapping.late]\nmatch = { id = \"8086:10d3\", numa = 1, path = \"0000:40:01.0/*\" }\n",
+    )?;
+    let other = guest.plug(SPARE, "other")?;
+    let wanted = guest.plug(SPARE_NODE1, "wanted")?;
+    wait_driver(guest, &wanted, "vfio-pci")?;
+    wait_resolved(guest, "late", &[&wanted])?;
+    same(
+        "the driver of the twin on no node",
+        &guest.driver(&other)?,
+        "e1000e",
+    )
+}
+
+fn virtual_functions(guest: &mut Guest) -> Result<()> {
+    let pf = guest.behind(NVME_PF, 0)?;
+    fresh(
+        guest,
+        &format!(
+            "[mapping.vfs]\nmatch = {{ vf_of = \"{pf}\" }}\nexpect = {{ min = 1, max = 4 }}\n"
+        ),
+    )?;
+    guest.ok(&format!("echo 2 > /sys/bus/pci/devices/{pf}/sriov_numvfs"))?;
+    let vfs = guest.ok(&format!(
+        "cd /sys/bus/pci/devices/{pf} && for vf in virtfn0 virtfn1; do basename \"$(readlink $vf)\"; done"
+    ))?;
+    let vfs: Vec<&str> = vfs.lines().collect();
+    for vf in &vfs {
+        wait_driver(guest, vf, "vfio-pci")?;
+    }
+    wait_resolved(guest, "vfs", &vfs)?;
+    same("the driver of their parent", &guest.driver(&pf)?, "nvme")?;
+    guest.ok(&format!("echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs"))?;
+    guest
+        .wait_until(SOON, "! vfio-bindctl resolve vfs")
+        .map(drop)
+}
