@@ -3,6 +3,7 @@
 //!
 //! Never reads a host, a file or a clock.
 
+pub mod config;
 pub mod glob;
 pub mod guard;
 mod judge;

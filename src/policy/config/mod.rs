@@ -1,0 +1,145 @@
+//! Config: from the text of files to a validated policy.
+//!
+//! Owns the grammar of the config and the words about what is wrong with one.
+//! Reads no file: text comes in with the name to call it by. Every mistake of
+//! every file is found in one go.
+
+mod diagnostic;
+mod mapping;
+mod nearest;
+mod reader;
+mod selector;
+
+use std::{collections::BTreeMap, fmt};
+
+use toml::de::DeTable;
+
+pub use self::diagnostic::Diagnostic;
+use self::{
+    diagnostic::File,
+    reader::{Reader, Value},
+};
+use super::model::Policy;
+
+/// One config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What to call it in messages: its path.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// A config that is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What it means.
+    pub policy: Policy,
+    /// Values that are right and that this version does not honour yet.
+    pub notices: Vec<Diagnostic>,
+}
+
+/// Everything that is wrong with a config; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<Diagnostic>);
+
+impl ConfigErrors {
+    /// The mistakes, file by file in the order of the lines.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Reads a config out of its files, in their order.
+///
+/// # Errors
+/// With everything that is wrong in any of them.
+pub fn parse(sources: &[Source]) -> Result<Config, ConfigErrors> {
+    let mut policy = Policy::default();
+    let mut errors = Vec::new();
+    let mut notices = Vec::new();
+    // Where each mapping was defined first.
+    let mut defined: BTreeMap<String, String> = BTreeMap::new();
+    for source in sources {
+        let file = File::new(&source.name, &source.text);
+        let (table, syntax) = DeTable::parse_recoverable(&source.text);
+        let mut reader = Reader::new(&file);
+        for error in &syntax {
+            let span = error.span().unwrap_or(0..0);
+            reader.error(span, error.message().to_owned(), None);
+        }
+        document(&mut reader, table.get_ref(), &mut policy, &mut defined);
+        let (found, told) = reader.finish();
+        errors.extend(found);
+        notices.extend(told);
+    }
+    if errors.is_empty() {
+        Ok(Config { policy, notices })
+    } else {
+        Err(ConfigErrors(errors))
+    }
+}
+
+fn document(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    policy: &mut Policy,
+    defined: &mut BTreeMap<String, String>,
+) {
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "mapping" => {
+                let Some(mappings) = reader.table(value, "mapping") else {
+                    continue;
+                };
+                for (name, value) in mappings {
+                    mapping::name(reader, name);
+                    let text = name.get_ref().to_string();
+                    let place = reader.place(name.span());
+                    if let Some(first) = defined.get(&text) {
+                        let message = format!("mapping `{text}` is defined twice");
+                        let help = format!("it is defined at {first} already");
+                        reader.error(name.span(), message, Some(help));
+                    } else {
+                        defined.insert(text.clone(), place);
+                    }
+                    if let Some(mapping) = mapping::mapping(reader, name, value) {
+                        policy.mappings.insert(text, mapping);
+                    }
+                }
+            }
+            "protect" => protect(reader, value, policy),
+            _ => reader.unknown_key(key, "at the top level", &["mapping", "protect"]),
+        }
+    }
+}
+
+fn protect(reader: &mut Reader<'_>, value: &Value<'_>, policy: &mut Policy) {
+    let Some(table) = reader.table(value, "protect") else {
+        return;
+    };
+    for (key, value) in table {
+        if key.get_ref() == "match" {
+            policy
+                .protect
+                .extend(selector::selectors(reader, "match", value));
+        } else {
+            reader.unknown_key(key, "in [protect]", &["match"]);
+        }
+    }
+}
