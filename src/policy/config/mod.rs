@@ -79,11 +79,8 @@ pub fn parse(sources: &[Source]) -> Result<Config, ConfigErrors> {
         let file = File::new(&source.name, &source.text);
         let (table, syntax) = DeTable::parse_recoverable(&source.text);
         let mut reader = Reader::new(&file);
-        for error in &syntax {
-            let span = error.span().unwrap_or(0..0);
-            reader.error(span, error.message().to_owned(), None);
-        }
         document(&mut reader, table.get_ref(), &mut policy, &mut defined);
+        reader.syntax(&syntax);
         let (found, told) = reader.finish();
         errors.extend(found);
         notices.extend(told);

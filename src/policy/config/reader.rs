@@ -20,7 +20,7 @@ pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 pub(super) struct Reader<'a> {
     file: &'a File<'a>,
     errors: Vec<(usize, Diagnostic)>,
-    notices: Vec<Diagnostic>,
+    notices: Vec<(usize, Diagnostic)>,
 }
 
 impl<'a> Reader<'a> {
@@ -35,8 +35,23 @@ impl<'a> Reader<'a> {
     /// The mistakes in the order of their places, and the notices.
     pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         self.errors.sort_by_key(|(at, _)| *at);
+        self.notices.sort_by_key(|(at, _)| *at);
         let errors = self.errors.into_iter().map(|(_, error)| error);
-        (errors.collect(), self.notices)
+        let notices = self.notices.into_iter().map(|(_, notice)| notice);
+        (errors.collect(), notices.collect())
+    }
+
+    /// Notes what is no TOML. What was read behind the first such place may be
+    /// read wrongly, so nothing else is said of it.
+    pub(super) fn syntax(&mut self, errors: &[toml::de::Error]) {
+        let span = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        let Some(first) = errors.iter().map(|error| span(error).start).min() else {
+            return;
+        };
+        self.errors.retain(|(at, _)| *at < first);
+        for error in errors {
+            self.error(span(error), error.message().to_owned(), None);
+        }
     }
 
     pub(super) fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
@@ -46,8 +61,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn notice(&mut self, span: Range<usize>, message: String, help: &str) {
+        let at = span.start;
         let notice = self.file.diagnose(span, message, Some(help.to_owned()));
-        self.notices.push(notice);
+        self.notices.push((at, notice));
     }
 
     pub(super) fn place(&self, span: Range<usize>) -> String {
