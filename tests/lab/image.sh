@@ -101,6 +101,7 @@ echo lab >"$root/etc/hostname"
 echo '127.0.0.1 localhost lab' >"$root/etc/hosts"
 echo '/dev/vda / ext4 defaults 0 1' >"$root/etc/fstab"
 mkdir -p "$root/mnt/share"
+: >"$root/etc/motd"
 
 # The first port is for people: log in as root without a question.
 mkdir -p "$root/etc/systemd/system/serial-getty@ttyS0.service.d"

@@ -115,10 +115,12 @@ impl Machine {
         self.file("share")
     }
 
-    /// The last lines that the guest's kernel and services wrote to the console.
+    /// The last lines that the guest's kernel and services wrote to the console,
+    /// without what would move a terminal's cursor.
     pub(crate) fn serial_tail(&self, lines: usize) -> String {
         let bytes = fs::read(&self.serial_log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        text.retain(|letter| letter == '\n' || !letter.is_control());
         let all: Vec<&str> = text.lines().collect();
         let tail = all
             .get(all.len().saturating_sub(lines)..)

@@ -11,13 +11,13 @@ use crate::guest::Guest;
 use crate::scenario::Scenario;
 
 /// The measurements.
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::of_package(
-    "bench_32_functions",
-    thirty_two_functions,
-)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_lab("lab_bare_loop", bare_loop),
+    Scenario::of_package("bench_32_functions", thirty_two_functions),
+];
 
 /// Turns per side; the middle one counts.
-const TURNS: usize = 5;
+const TURNS: usize = 3;
 const LONG: Duration = Duration::from_secs(180);
 
 const POLICY: &str = "[mapping.crowd]\nmatch = { id = \"8086:10d3\" }\nexpect = 32\n";
@@ -45,18 +45,33 @@ const RELOAD: &str = "
     done
     end=$(date +%s%N); echo $(( (end - start) / 1000 ))";
 
-fn thirty_two_functions(guest: &mut Guest) -> Result<()> {
-    guest.installed()?;
+/// The topology and the lesser side of the comparison, without the package.
+fn bare_loop(guest: &mut Guest) -> Result<()> {
+    let command = bare_command(guest)?;
+    let seconds = timed(guest, &command)?;
+    guest.figure(format!(
+        "32 functions, bare loop, first time: {seconds:.2} s"
+    ));
+    give_back(guest)
+}
+
+fn bare_command(guest: &mut Guest) -> Result<String> {
     guest.ok("modprobe vfio-pci")?;
     let addresses = guest.ok(&format!("lspci -D -n -d {NIC} | cut -d' ' -f1 | xargs"))?;
     ensure(addresses.split(' ').count() == 32, || {
         format!("no 32 functions: {addresses}")
     })?;
+    Ok(format!("addresses='{addresses}'; {BARE}"))
+}
+
+fn thirty_two_functions(guest: &mut Guest) -> Result<()> {
+    guest.installed()?;
+    let bare_command = bare_command(guest)?;
 
     let (mut bare, mut start, mut reload) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         idle(guest, "")?;
-        bare.push(timed(guest, &format!("addresses='{addresses}'; {BARE}"))?);
+        bare.push(timed(guest, &bare_command)?);
         idle(guest, POLICY)?;
         start.push(timed(guest, START)?);
         idle(guest, "")?;

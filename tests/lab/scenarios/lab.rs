@@ -25,6 +25,7 @@ pub(crate) const BOOKWORM: &[Scenario] = &[
     Scenario::of_lab("lab_is_up", is_up),
     Scenario::of_lab("lab_has_iommu_groups", has_iommu_groups),
     Scenario::of_lab("lab_hotplug", hotplug),
+    Scenario::of_lab("lab_restarts", restarts),
 ];
 
 fn is_up(guest: &mut Guest) -> Result<()> {
@@ -90,6 +91,15 @@ fn twins_have_their_driver(guest: &mut Guest) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// A restart from within keeps what was written to the disk.
+fn restarts(guest: &mut Guest) -> Result<()> {
+    guest.write_file("/root/kept", "yes\n")?;
+    guest.write_file("/run/lost", "yes\n")?;
+    guest.reboot()?;
+    same("a file on the disk", &guest.ok("cat /root/kept")?, "yes")?;
+    guest.ok("[ ! -e /run/lost ]").map(drop)
 }
 
 fn hotplug(guest: &mut Guest) -> Result<()> {
