@@ -1,1 +1,7 @@
-//! Layer `bus`.
+//! D-Bus: what the daemon publishes and takes. No policy, no IO on the host.
+
+pub mod api;
+mod function;
+mod manager;
+mod mapping;
+pub mod publish;

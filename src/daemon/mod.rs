@@ -5,3 +5,4 @@ pub mod args;
 pub mod journal;
 pub mod map_file;
 pub mod notify;
+pub mod run;

@@ -3,6 +3,7 @@
 //! Decides nothing about what is wanted; `policy` does.
 
 pub mod apply;
+pub mod config_files;
 pub mod helper;
 pub mod inspect;
 pub mod scan;

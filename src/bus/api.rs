@@ -1,0 +1,132 @@
+//! The public names of the D-Bus interface, and what a question gets.
+//!
+//! Pure. Every name is spelled here and nowhere else.
+
+use std::fmt::Write as _;
+
+use crate::{
+    engine::snapshot::{DaemonState, MappingState, Snapshot},
+    pci::address::Address,
+};
+
+/// The well-known name.
+pub const NAME: &str = "org.vfiobindd1";
+/// The root object.
+pub const ROOT: &str = "/org/vfiobindd1";
+/// The manager's interface.
+pub const MANAGER: &str = "org.vfiobindd1.Manager";
+
+/// The object path of a mapping; anything but letters and digits is `_xx`, as
+/// sd-bus does it (sd_bus_path_encode(3)).
+#[must_use]
+pub fn mapping_path(name: &str) -> String {
+    let mut path = format!("{ROOT}/mapping/");
+    for (index, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit());
+        if plain {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(path, "_{byte:02x}").unwrap_or_default();
+        }
+    }
+    path
+}
+
+/// The object path of a function, in libvirt's spelling.
+#[must_use]
+pub fn function_path(address: Address) -> String {
+    let name = address.to_string().replace([':', '.'], "_");
+    format!("{ROOT}/function/pci_{name}")
+}
+
+/// What a call can be answered with instead of a result; the name on the wire
+/// is `org.vfiobindd1.Error.` and the variant's name.
+#[derive(Clone, Debug, PartialEq, zbus::DBusError)]
+#[zbus(prefix = "org.vfiobindd1.Error")]
+pub enum BusError {
+    /// Something below D-Bus went wrong.
+    #[zbus(error)]
+    Bus(zbus::Error),
+    /// No mapping has this name.
+    UnknownMapping(String),
+    /// The mapping is not bound yet.
+    NotReady(String),
+    /// Policy says no.
+    Refused(String),
+    /// The kernel does not come back.
+    Stuck(String),
+    /// It was not bound in time.
+    Timeout(String),
+    /// The caller may not.
+    AccessDenied(String),
+    /// The config is not valid.
+    InvalidConfig(String),
+}
+
+/// The addresses of mapping `name`, if they can be used now.
+///
+/// # Errors
+/// With the reason why not.
+pub fn answer(snapshot: &Snapshot, name: &str) -> Result<Vec<Address>, BusError> {
+    if snapshot.state == DaemonState::Failed {
+        let text = format!(
+            "the config is not valid, nothing is bound: {}",
+            snapshot.reason
+        );
+        return Err(BusError::InvalidConfig(text));
+    }
+    let Some(mapping) = snapshot.mappings.get(name) else {
+        if snapshot.state == DaemonState::Starting {
+            let text = "the first pass is not over yet".to_owned();
+            return Err(BusError::NotReady(text));
+        }
+        let known: Vec<_> = snapshot.mappings.keys().map(String::as_str).collect();
+        let known = if known.is_empty() {
+            "none is configured".to_owned()
+        } else {
+            format!("there are: {}", known.join(", "))
+        };
+        let text = format!("no mapping is named '{name}'; {known}");
+        return Err(BusError::UnknownMapping(text));
+    };
+    let text = if mapping.reason.is_empty() {
+        format!("mapping '{name}' is {}", mapping.state)
+    } else {
+        format!("mapping '{name}' is {}: {}", mapping.state, mapping.reason)
+    };
+    match mapping.state {
+        MappingState::Bound => Ok(mapping.addresses.clone()),
+        MappingState::Refused => Err(BusError::Refused(text)),
+        MappingState::Stuck => Err(BusError::Stuck(text)),
+        MappingState::Pending | MappingState::Absent | MappingState::Failed => {
+            Err(BusError::NotReady(text))
+        }
+    }
+}
+
+/// Whether waiting cannot better [`answer`]: it is a result or a last word.
+#[must_use]
+pub fn is_settled(answer: &Result<Vec<Address>, BusError>) -> bool {
+    !matches!(answer, Err(BusError::NotReady(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_spelled_as_sd_bus_and_libvirt_do() {
+        assert_eq!(mapping_path("gpu"), "/org/vfiobindd1/mapping/gpu");
+        assert_eq!(
+            mapping_path("nvme-p_1"),
+            "/org/vfiobindd1/mapping/nvme_2dp_5f1"
+        );
+        assert_eq!(mapping_path("1a"), "/org/vfiobindd1/mapping/_31a");
+        let address = "10000:3b:1f.7".parse().unwrap();
+        assert_eq!(
+            function_path(address),
+            "/org/vfiobindd1/function/pci_10000_3b_1f_7"
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! Publish: follows snapshots and tells the bus what changed.
+//!
+//! Owns the connection. The daemon works without a bus: a lost or missing one
+//! is connected to again, and everything is served anew then.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{sleep, timeout},
+};
+use zbus::{
+    Connection, ObjectServer, connection::Builder, fdo::ObjectManager, object_server::InterfaceRef,
+};
+
+use super::{
+    api::{self, NAME, ROOT},
+    function::Function,
+    manager::{Manager, texts},
+    mapping::Mapping,
+};
+use crate::engine::snapshot::{FunctionView, MappingView, Snapshot};
+
+/// The socket of the system bus, before any symlink of /var is there.
+const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+const FIRST_BREAK: Duration = Duration::from_millis(100);
+const LONGEST_BREAK: Duration = Duration::from_secs(5);
+/// A socket that nobody serves yet accepts and says nothing.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What callers want the daemon to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Read the config again; the answer is what is wrong with it.
+    Reload(oneshot::Sender<Result<(), String>>),
+    /// Look at all functions again.
+    Rescan(oneshot::Sender<Result<(), String>>),
+}
+
+/// Serves until the daemon ends.
+pub async fn run(
+    address: Option<String>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    requests: mpsc::Sender<Request>,
+) {
+    let address = address
+        .or_else(|| std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok())
+        .unwrap_or_else(|| SYSTEM_BUS.to_owned());
+    let mut pause = FIRST_BREAK;
+    let mut told = false;
+    loop {
+        let manager = Manager {
+            snapshots: snapshots.clone(),
+            requests: requests.clone(),
+        };
+        let lost = match connect(&address, manager, &snapshots).await {
+            Ok((connection, served)) => {
+                tracing::info!("published on D-Bus as {NAME}");
+                (pause, told) = (FIRST_BREAK, false);
+                tokio::select! {
+                    () = connection.closed() => "the connection to D-Bus is lost".to_owned(),
+                    ended = follow(&connection, snapshots.clone(), served) => match ended {
+                        Ok(()) => return,
+                        Err(error) => format!("D-Bus does not take what is published: {error}"),
+                    },
+                }
+            }
+            Err(zbus::Error::NameTaken) => format!("another process owns {NAME} on D-Bus"),
+            Err(error) => format!("D-Bus cannot be reached: {error}"),
+        };
+        // Once a loss, not once a try: a host without a bus is a quiet one.
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("{lost}; binding goes on, and so do the tries to connect");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_BREAK);
+    }
+}
+
+/// Connects, serves everything, and only then takes the name.
+async fn connect(
+    address: &str,
+    manager: Manager,
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+) -> zbus::Result<(Connection, Arc<Snapshot>)> {
+    let late = || zbus::Error::Failure("nobody answers at the socket".to_owned());
+    let connection = timeout(HANDSHAKE, async {
+        Builder::address(address)
+            .serve_at(ROOT, ObjectManager)
+            .serve_at(ROOT, manager)
+            .build()
+            .await
+    })
+    .await
+    .map_err(|_| late())??;
+    let snapshot = Arc::clone(&snapshots.borrow());
+    let server = connection.object_server();
+    for (name, view) in &snapshot.mappings {
+        add_mapping(server, name, view).await?;
+    }
+    for view in snapshot.functions.values() {
+        add_function(server, view).await?;
+    }
+    // Neither queued nor taken away: a second daemon must not steal the name.
+    let flags = zbus::fdo::RequestNameFlags::DO_NOT_QUEUE;
+    connection.request_name_with_flags(NAME, flags).await?;
+    Ok((connection, snapshot))
+}
+
+/// Tells what changes, until the daemon ends.
+async fn follow(
+    connection: &Connection,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut told: Arc<Snapshot>,
+) -> zbus::Result<()> {
+    let manager: InterfaceRef<Manager> = connection.object_server().interface(ROOT).await?;
+    loop {
+        let now = Arc::clone(&snapshots.borrow_and_update());
+        if now != told {
+            tell(connection.object_server(), &manager, &told, &now).await?;
+            told = now;
+        }
+        if snapshots.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn tell(
+    server: &ObjectServer,
+    manager: &InterfaceRef<Manager>,
+    old: &Snapshot,
+    new: &Snapshot,
+) -> zbus::Result<()> {
+    for (address, view) in &new.functions {
+        match old.functions.get(address) {
+            None => add_function(server, view).await?,
+            Some(before) if before != view => change_function(server, view).await?,
+            Some(_) => {}
+        }
+    }
+    for (name, view) in &new.mappings {
+        match old.mappings.get(name) {
+            None => add_mapping(server, name, view).await?,
+            Some(before) if before != view => change_mapping(server, name, view).await?,
+            Some(_) => {}
+        }
+    }
+    for name in old
+        .mappings
+        .keys()
+        .filter(|name| !new.mappings.contains_key(*name))
+    {
+        server.remove::<Mapping, _>(api::mapping_path(name)).await?;
+    }
+    for address in old
+        .functions
+        .keys()
+        .filter(|one| !new.functions.contains_key(one))
+    {
+        server
+            .remove::<Function, _>(api::function_path(*address))
+            .await?;
+    }
+    let emitter = manager.signal_emitter();
+    {
+        let object = manager.get().await;
+        object.state_changed(emitter).await?;
+        object.reason_changed(emitter).await?;
+        object.generation_changed(emitter).await?;
+        object.map_changed(emitter).await?;
+        object.left_over_changed(emitter).await?;
+        object.iommu_changed(emitter).await?;
+    }
+    for (name, view) in &new.mappings {
+        let before = old.mappings.get(name);
+        let same =
+            before.is_some_and(|old| old.state == view.state && old.addresses == view.addresses);
+        if !same {
+            let addresses = texts(&view.addresses);
+            Manager::mapping_changed(emitter, name, view.state.as_str(), addresses).await?;
+        }
+    }
+    for name in old
+        .mappings
+        .keys()
+        .filter(|name| !new.mappings.contains_key(*name))
+    {
+        Manager::mapping_changed(emitter, name, "absent", Vec::new()).await?;
+    }
+    Manager::changed(emitter, new.generation).await
+}
+
+async fn add_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> zbus::Result<()> {
+    let mapping = Mapping {
+        name: name.to_owned(),
+        view: view.clone(),
+    };
+    server.at(api::mapping_path(name), mapping).await.map(drop)
+}
+
+async fn change_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> zbus::Result<()> {
+    let object: InterfaceRef<Mapping> = server.interface(api::mapping_path(name)).await?;
+    let emitter = object.signal_emitter();
+    let mut mapping = object.get_mut().await;
+    let old = std::mem::replace(&mut mapping.view, view.clone());
+    if old.description != view.description {
+        mapping.description_changed(emitter).await?;
+    }
+    if old.state != view.state {
+        mapping.state_changed(emitter).await?;
+    }
+    if old.reason != view.reason {
+        mapping.reason_changed(emitter).await?;
+    }
+    if old.addresses != view.addresses {
+        mapping.addresses_changed(emitter).await?;
+    }
+    Ok(())
+}
+
+async fn add_function(server: &ObjectServer, view: &FunctionView) -> zbus::Result<()> {
+    let path = api::function_path(view.function.address);
+    let function = Function { view: view.clone() };
+    server.at(path, function).await.map(drop)
+}
+
+async fn change_function(server: &ObjectServer, view: &FunctionView) -> zbus::Result<()> {
+    let path = api::function_path(view.function.address);
+    // Another device at the same address is another object.
+    let object: InterfaceRef<Function> = server.interface(path.as_str()).await?;
+    if !object.get().await.view.function.same_device(&view.function) {
+        server.remove::<Function, _>(path).await?;
+        return add_function(server, view).await;
+    }
+    let emitter = object.signal_emitter();
+    let mut function = object.get_mut().await;
+    let old = std::mem::replace(&mut function.view, view.clone());
+    if old.function.driver != view.function.driver {
+        function.driver_changed(emitter).await?;
+        function.node_changed(emitter).await?;
+    }
+    if old.function.iommu_group != view.function.iommu_group {
+        function.iommu_group_changed(emitter).await?;
+        function.node_changed(emitter).await?;
+    }
+    if old.function.numa_node != view.function.numa_node {
+        function.numa_node_changed(emitter).await?;
+    }
+    if old.function.reset_methods != view.function.reset_methods {
+        function.reset_methods_changed(emitter).await?;
+    }
+    if old.mappings != view.mappings {
+        function.mappings_changed(emitter).await?;
+    }
+    if old.state != view.state {
+        function.state_changed(emitter).await?;
+    }
+    if old.reason != view.reason {
+        function.reason_changed(emitter).await?;
+    }
+    Ok(())
+}
