@@ -294,3 +294,45 @@ fn a_serial_term_asks_only_for_what_the_other_terms_leave() {
     );
     assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
 }
+
+#[test]
+fn a_recorded_host_is_the_same_host() {
+    use vfio_bindd::kernel::record;
+    let mut host = inventory([
+        nic("0000:01:00.0")
+            .driver("e1000e")
+            .in_use("network", "enp1s0 is up"),
+        nic("10000:01:00.1").with(|one| {
+            one.role = Role::Vf {
+                pf: at("0000:01:00.0"),
+                index: Some(3),
+            };
+            one.inspection.get_or_insert_default().serial = Some("48-b0".to_owned());
+        }),
+    ]);
+    let text = record::write(&host, "6.12.0").unwrap_or_default();
+    assert_eq!(record::parse(&text), Ok(host.clone()));
+    record::redact(&mut host);
+    let text = record::write(&host, "6.12.0").unwrap_or_default();
+    assert!(!text.contains("48-b0"), "{text}");
+    for (bad, wanted) in [
+        ("", "line 1: the text is empty"),
+        ("{}\n", "line 1: this is no recorded host"),
+        (
+            "{\"vfio-bindd-host\":9,\"kernel\":\"\"}\n",
+            "line 1: format 9 is not known",
+        ),
+        (
+            "{\"vfio-bindd-host\":1,\"kernel\":\"\"}\n\n{\"address\":1}\n",
+            "line 3: this is no function",
+        ),
+    ] {
+        let error = record::parse(bad)
+            .map(drop)
+            .map_err(|error| error.to_string());
+        assert!(
+            error.clone().is_err_and(|error| error.starts_with(wanted)),
+            "{error:?}"
+        );
+    }
+}

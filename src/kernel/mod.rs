@@ -6,6 +6,8 @@ pub mod apply;
 pub mod config_files;
 pub mod helper;
 pub mod inspect;
+pub mod names;
+pub mod record;
 pub mod scan;
 pub mod sysfs;
 pub mod uevent;
