@@ -15,6 +15,10 @@ pub const NAME: &str = "org.vfiobindd1";
 pub const ROOT: &str = "/org/vfiobindd1";
 /// The manager's interface.
 pub const MANAGER: &str = "org.vfiobindd1.Manager";
+/// A mapping's interface.
+pub const MAPPING: &str = "org.vfiobindd1.Mapping";
+/// A function's interface.
+pub const FUNCTION: &str = "org.vfiobindd1.Function";
 
 /// The object path of a mapping; anything but letters and digits is `_xx`, as
 /// sd-bus does it (sd_bus_path_encode(3)).

@@ -1,1 +1,13 @@
-//! Layer `cli`.
+//! vfio-bindctl: what a person or a hook asks, with or without the daemon.
+
+pub mod args;
+mod client;
+mod commands;
+mod exit;
+mod formats;
+mod local;
+mod render;
+mod show;
+
+pub use commands::run;
+pub use exit::Exit;

@@ -4,8 +4,10 @@
 
 use std::{fmt, ops::Range};
 
+use serde::Serialize;
+
 /// One thing to say about one place in a config file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     file: String,
     line: usize,

@@ -1,0 +1,277 @@
+//! The verbs: each asks the daemon or this host, and prints.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Stdout, Write as _},
+    os::fd::AsFd as _,
+    path::Path,
+    time::Duration,
+};
+
+use clap::CommandFactory as _;
+use serde_json::json;
+
+use super::{
+    args::{Cli, Format, Verb},
+    client::Client,
+    exit::{Exit, Stop},
+    formats,
+    local::{self, Host},
+    render::{Screen, Table},
+    show,
+};
+use crate::{
+    kernel::{helper::serve::serve, names, record, scan::scan_all, sysfs::HostSysfs},
+    pci::{address::Slot, inventory::Inventory},
+    policy::{config::parse, plan::plan, resolve::Held},
+};
+
+/// Does what `cli` says; the exit code is the answer's gist.
+#[must_use]
+pub fn run(cli: Cli) -> Exit {
+    let mut out = io::stdout();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = runtime.map_err(Stop::from).and_then(|runtime| {
+        let result = runtime.block_on(verb(cli, &mut out));
+        // A helper that hangs in the kernel is left behind.
+        runtime.shutdown_background();
+        result
+    });
+    let result = result.and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => Exit::Ok,
+        Err(stop) => {
+            if !stop.text.is_empty() {
+                tell(&stop.text);
+            }
+            stop.exit
+        }
+    }
+}
+
+/// Words for people go to stderr, whoever reads stdout.
+fn tell(text: &str) {
+    let text = text.trim_end();
+    // Diagnostics of a file begin with its name, which editors jump to.
+    let prefix = if text.contains('\n') {
+        ""
+    } else {
+        "vfio-bindctl: "
+    };
+    // Without a stderr there is nobody to tell.
+    writeln!(io::stderr(), "{prefix}{text}").unwrap_or_default();
+}
+
+async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
+    let bus = cli.bus_address.as_deref();
+    let config = cli.config.as_deref();
+    let root = cli.sysfs_root.as_path();
+    match cli.verb {
+        Verb::Status(json) => {
+            let status = Client::connect(bus).await?.status().await?;
+            if json.json {
+                return print_json(out, &status);
+            }
+            let text = show::status(&status, Screen::of(out));
+            Ok(out.write_all(text.as_bytes())?)
+        }
+        Verb::Resolve {
+            name,
+            wait,
+            format,
+            json,
+        } => {
+            let format = if json.json { Format::Json } else { format };
+            resolve(out, bus, root, &name, wait, format).await
+        }
+        Verb::Functions(json) => functions(out, root, json.json),
+        Verb::Plan { host, json } => show_plan(out, config, root, host.as_deref(), json.json).await,
+        Verb::Check { file, json } => check(out, file.as_deref().or(config), json.json),
+        Verb::Watch(json) => watch(out, bus, json.json).await,
+        Verb::Dump { redact } => dump(out, root, redact).await,
+        Verb::Reload => Client::connect(bus).await?.order("Reload").await,
+        Verb::Rescan => Client::connect(bus).await?.order("Rescan").await,
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vfio-bindctl", out);
+            Ok(())
+        }
+        Verb::Helper => Ok(serve(io::stdin().as_fd().try_clone_to_owned()?, root)?),
+    }
+}
+
+fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    Ok(writeln!(out)?)
+}
+
+async fn resolve(
+    out: &mut Stdout,
+    bus: Option<&str>,
+    root: &Path,
+    name: &str,
+    wait: Option<Duration>,
+    format: Format,
+) -> Result<(), Stop> {
+    let (client, addresses) = Client::resolve(bus, name, wait).await?;
+    let facts = match format {
+        Format::Json => client.functions().await?,
+        _ => formats::Facts::new(),
+    };
+    let whole = match format {
+        Format::Proxmox => {
+            let host = scan_all(&HostSysfs::new(root))?;
+            let slots: BTreeSet<Slot> = addresses.iter().map(|one| one.slot()).collect();
+            let all = |slot: &Slot| {
+                let mut functions = host.slot(*slot);
+                functions.all(|function| addresses.contains(&function.address))
+            };
+            slots.into_iter().filter(all).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let text = formats::render(format, &addresses, &whole, &facts);
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn functions(out: &mut Stdout, root: &Path, json: bool) -> Result<(), Stop> {
+    let inventory = Host::scan(root)?.inventory;
+    if json {
+        let functions: Vec<_> = inventory.iter().collect();
+        return print_json(out, &functions);
+    }
+    let names = names_of(&inventory);
+    let mut table = Table::new(["ADDRESS", "ID", "CLASS", "NODE", "GROUP", "DRIVER", "NAME"]);
+    for function in inventory.iter() {
+        let number = |number: Option<u32>| number.map_or("-".to_owned(), |one| one.to_string());
+        table.row([
+            function.address.to_string(),
+            function.id.to_string(),
+            function.class.to_string(),
+            number(function.numa_node),
+            number(function.iommu_group),
+            function.driver.clone().unwrap_or_else(|| "-".to_owned()),
+            names.get(&function.id).cloned().unwrap_or_default(),
+        ]);
+    }
+    let text = table.render(Screen::of(out));
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn names_of(inventory: &Inventory) -> names::Names {
+    let ids = inventory.iter().map(|function| function.id).collect();
+    names::lookup(&ids)
+}
+
+async fn show_plan(
+    out: &mut Stdout,
+    config: Option<&Path>,
+    root: &Path,
+    recorded: Option<&Path>,
+    json: bool,
+) -> Result<(), Stop> {
+    let policy = local::policy(config)?;
+    let (plan, inventory) = if let Some(file) = recorded {
+        let failed = |error: &dyn std::fmt::Display| {
+            Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        let inventory = record::parse(&text).map_err(|error| failed(&error))?;
+        (plan(&inventory, &policy, &Held::new()), inventory)
+    } else {
+        let mut host = Host::scan(root)?;
+        let plan = host.plan(&policy).await?;
+        tell_of(&host);
+        (plan, host.inventory)
+    };
+    if json {
+        return print_json(out, &plan);
+    }
+    let text = show::plan(&plan, &inventory, &names_of(&inventory), Screen::of(out));
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+/// What the reader of an inspected host must know about it.
+fn tell_of(host: &Host) {
+    for (address, text) in &host.silent {
+        tell(&format!("{address}: {text}"));
+    }
+    let inspected = host.inventory.iter().any(|one| one.inspection.is_some());
+    if inspected && !rustix::process::geteuid().is_root() {
+        tell(
+            "not root: serial numbers cannot be read, and a function counts as in use where \
+             that cannot be ruled out",
+        );
+    }
+}
+
+fn check(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
+    let sources = local::sources(file)?;
+    let result = parse(&sources);
+    if json {
+        let none = Vec::new();
+        let (valid, errors, notices, mappings) = match &result {
+            Ok(config) => {
+                let names: Vec<_> = config.policy.mappings.keys().collect();
+                (true, none.as_slice(), config.notices.as_slice(), names)
+            }
+            Err(errors) => (false, errors.diagnostics(), none.as_slice(), Vec::new()),
+        };
+        let files: Vec<_> = sources.iter().map(|source| &source.name).collect();
+        print_json(
+            out,
+            &json!({
+                "valid": valid, "files": files, "mappings": mappings,
+                "errors": errors, "notices": notices,
+            }),
+        )?;
+        return result
+            .map(|_| ())
+            .map_err(|_| Stop::new(Exit::Usage, String::new()));
+    }
+    let config = result.map_err(|errors| local::invalid(&errors))?;
+    for notice in &config.notices {
+        tell(&notice.to_string());
+    }
+    let files = match sources.as_slice() {
+        [] => "no config file; the empty config".to_owned(),
+        sources => {
+            let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+            names.join(", ")
+        }
+    };
+    let mappings = match config.policy.mappings.len() {
+        1 => "1 mapping".to_owned(),
+        count => format!("{count} mappings"),
+    };
+    Ok(writeln!(out, "{files}: ok, {mappings}")?)
+}
+
+async fn watch(out: &mut Stdout, bus: Option<&str>, json: bool) -> Result<(), Stop> {
+    let client = Client::connect(bus).await?;
+    let watched = client.watch(|change| {
+        if json {
+            serde_json::to_writer(&mut *out, &change)?;
+            writeln!(out)?;
+        } else {
+            let addresses = change.addresses.join(" ");
+            let line = format!("{} {} {addresses}", change.name, change.state);
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(out.flush()?)
+    });
+    watched.await
+}
+
+async fn dump(out: &mut Stdout, root: &Path, redact: bool) -> Result<(), Stop> {
+    let mut host = Host::scan(root)?;
+    host.inspect_all().await?;
+    tell_of(&host);
+    if redact {
+        record::redact(&mut host.inventory);
+    }
+    let kernel = rustix::system::uname();
+    let text = record::write(&host.inventory, &kernel.release().to_string_lossy())?;
+    Ok(out.write_all(text.as_bytes())?)
+}

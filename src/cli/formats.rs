@@ -1,0 +1,147 @@
+//! Resolved functions in the words of those who start VMs.
+//!
+//! Pure. The options for microvm.nix's `extraArgsScript` are split at spaces
+//! and not quoted, so there is one line and no space inside an option.
+//! Source: QEMU vfio-pci, Cloud Hypervisor `--device`, crosvm `--vfio`,
+//! libvirt formatdomain, Proxmox `qm` (hostpciN).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::args::Format;
+use crate::pci::address::{Address, Slot};
+
+/// What is known of a resolved function beside where it is.
+pub(super) type Facts = BTreeMap<Address, Value>;
+
+/// What `format` makes of `addresses`; `whole` are the slots of which nothing
+/// is missing. Ends with a line end unless there is nothing.
+pub(super) fn render(
+    format: Format,
+    addresses: &[Address],
+    whole: &BTreeSet<Slot>,
+    facts: &Facts,
+) -> String {
+    let each = |one: fn(&Address) -> String| addresses.iter().map(one).collect::<Vec<_>>();
+    match format {
+        Format::Address => lines(&each(Address::to_string)),
+        Format::Slot => lines(
+            &slots(addresses)
+                .map(|(slot, _)| slot.to_string())
+                .collect::<Vec<_>>(),
+        ),
+        Format::Qemu => lines(&[qemu(addresses)]),
+        Format::CloudHypervisor => {
+            let paths = each(|one| format!("path=/sys/bus/pci/devices/{one}"));
+            lines(&[format!("--device {}", paths.join(" "))])
+        }
+        Format::Crosvm => {
+            let options = each(|one| format!("--vfio /sys/bus/pci/devices/{one},iommu=viommu"));
+            lines(&[options.join(" ")])
+        }
+        Format::Libvirt => lines(&each(hostdev)),
+        Format::Proxmox => lines(&[proxmox(addresses, whole)]),
+        Format::Json => {
+            let bare = |address| json!({ "address": address });
+            let fact = |address| facts.get(address).cloned();
+            let all = addresses
+                .iter()
+                .map(|address| fact(address).unwrap_or_else(|| bare(address)));
+            lines(&[format!("{:#}", Value::from_iter(all))])
+        }
+    }
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The slots in the order of their addresses, with what was resolved of each.
+fn slots(addresses: &[Address]) -> impl Iterator<Item = (Slot, Vec<Address>)> {
+    let mut slots: BTreeMap<Slot, Vec<Address>> = BTreeMap::new();
+    for address in addresses {
+        slots.entry(address.slot()).or_default().push(*address);
+    }
+    slots.into_iter()
+}
+
+fn qemu(addresses: &[Address]) -> String {
+    let option = |address: &Address| format!("-device vfio-pci,host={address}");
+    addresses.iter().map(option).collect::<Vec<_>>().join(" ")
+}
+
+/// One hostdev a function. The guest's address is left to libvirt: only the
+/// domain knows which of its buses are free. The daemon has bound it already,
+/// and `managed='no'` keeps it bound when the guest ends.
+fn hostdev(address: &Address) -> String {
+    format!(
+        "<hostdev mode='subsystem' type='pci' managed='no'>\n  <driver name='vfio'/>\n  <source>\n    \
+         <address domain='0x{:04x}' bus='0x{:02x}' slot='0x{:02x}' function='0x{:x}'/>\n  \
+         </source>\n</hostdev>",
+        address.domain(),
+        address.bus(),
+        address.device(),
+        address.function()
+    )
+}
+
+/// Whole slots without a function, which qemu-server makes one multifunction
+/// device of; several parts are one device too.
+fn proxmox(addresses: &[Address], whole: &BTreeSet<Slot>) -> String {
+    let parts: Vec<_> = slots(addresses)
+        .flat_map(|(slot, functions)| {
+            if whole.contains(&slot) {
+                vec![slot.to_string()]
+            } else {
+                functions.iter().map(Address::to_string).collect()
+            }
+        })
+        .collect();
+    parts.join(";")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(format: Format, whole: &[Slot]) -> String {
+        let addresses =
+            ["0000:3b:00.0", "0000:3b:00.1", "0000:41:00.0"].map(|one| one.parse().unwrap());
+        let whole = whole.iter().copied().collect();
+        render(format, &addresses, &whole, &Facts::new())
+    }
+
+    #[test]
+    fn each_format_is_what_its_reader_takes() {
+        let slot = "0000:3b:00.0".parse::<Address>().unwrap().slot();
+        assert_eq!(
+            show(Format::Address, &[]),
+            "0000:3b:00.0\n0000:3b:00.1\n0000:41:00.0\n"
+        );
+        assert_eq!(show(Format::Slot, &[]), "0000:3b:00\n0000:41:00\n");
+        assert_eq!(
+            show(Format::Qemu, &[]),
+            "-device vfio-pci,host=0000:3b:00.0 -device vfio-pci,host=0000:3b:00.1 -device vfio-pci,host=0000:41:00.0\n"
+        );
+        assert_eq!(
+            show(Format::CloudHypervisor, &[]),
+            "--device path=/sys/bus/pci/devices/0000:3b:00.0 path=/sys/bus/pci/devices/0000:3b:00.1 path=/sys/bus/pci/devices/0000:41:00.0\n"
+        );
+        assert!(
+            show(Format::Crosvm, &[])
+                .starts_with("--vfio /sys/bus/pci/devices/0000:3b:00.0,iommu=viommu --vfio ")
+        );
+        assert_eq!(show(Format::Proxmox, &[slot]), "0000:3b:00;0000:41:00.0\n");
+        assert_eq!(
+            show(Format::Proxmox, &[]),
+            "0000:3b:00.0;0000:3b:00.1;0000:41:00.0\n"
+        );
+        let libvirt = show(Format::Libvirt, &[]);
+        assert_eq!(libvirt.matches("<hostdev ").count(), 3);
+        assert!(
+            libvirt.contains("<address domain='0x0000' bus='0x41' slot='0x00' function='0x0'/>")
+        );
+        assert!(show(Format::Json, &[]).contains("\"address\": \"0000:41:00.0\""));
+    }
+}

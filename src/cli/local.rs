@@ -1,0 +1,143 @@
+//! This host as seen without the daemon: its functions, its config, its plan.
+//!
+//! What can hang is asked of a helper process, as the daemon does it.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use super::exit::{Exit, Stop};
+use crate::{
+    kernel::{
+        config_files,
+        helper::{
+            pool::Pool,
+            protocol::{Reply, Request},
+        },
+        scan::scan_all,
+        sysfs::HostSysfs,
+    },
+    pci::{address::Address, function::Inspection, inventory::Inventory},
+    policy::{
+        config::{ConfigErrors, Source, parse},
+        model::Policy,
+        plan::{Plan, plan},
+        resolve::Held,
+    },
+};
+
+/// How long one function's inspection may take; its kernel may never answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many helpers there are at most.
+const HELPERS: usize = 8;
+
+/// The config's files, as text.
+pub(super) fn sources(file: Option<&Path>) -> Result<Vec<Source>, Stop> {
+    config_files::read(file).map_err(|error| Stop::new(Exit::Usage, error.to_string()))
+}
+
+/// The config's policy.
+pub(super) fn policy(file: Option<&Path>) -> Result<Policy, Stop> {
+    let config = parse(&sources(file)?);
+    Ok(config.map_err(|errors| invalid(&errors))?.policy)
+}
+
+/// What is told of a config that is not valid.
+pub(super) fn invalid(errors: &ConfigErrors) -> Stop {
+    Stop::new(Exit::Usage, errors.to_string())
+}
+
+/// This host.
+#[derive(Debug)]
+pub(super) struct Host {
+    root: PathBuf,
+    pub(super) inventory: Inventory,
+    /// Functions whose inspection did not come back, or not well.
+    pub(super) silent: Vec<(Address, String)>,
+}
+
+impl Host {
+    pub(super) fn scan(root: &Path) -> Result<Self, Stop> {
+        let inventory = scan_all(&HostSysfs::new(root)).map_err(|error| {
+            let place = root.join("bus/pci/devices");
+            Stop::failure(format!("{}: {error}", place.display()))
+        })?;
+        Ok(Self {
+            root: root.to_owned(),
+            inventory,
+            silent: Vec::new(),
+        })
+    }
+
+    /// The plan for this host as the daemon would make it at boot, with what
+    /// it needs to know inspected.
+    pub(super) async fn plan(&mut self, policy: &Policy) -> Result<Plan, Stop> {
+        let mut asked = BTreeSet::new();
+        loop {
+            let plan = plan(&self.inventory, policy, &Held::new());
+            let unasked: BTreeSet<_> = plan.inspect.difference(&asked).copied().collect();
+            if unasked.is_empty() {
+                return Ok(plan);
+            }
+            asked.extend(&unasked);
+            self.inspect(unasked).await?;
+        }
+    }
+
+    /// Inspects every function.
+    pub(super) async fn inspect_all(&mut self) -> Result<(), Stop> {
+        let all = self.inventory.iter().map(|one| one.address).collect();
+        self.inspect(all).await
+    }
+
+    async fn inspect(&mut self, addresses: BTreeSet<Address>) -> Result<(), Stop> {
+        let program = std::env::current_exe()?;
+        let root = self.root.clone().into();
+        let pool = Pool::new(program, vec!["--sysfs-root".into(), root, "helper".into()]);
+        let mut waiting = addresses.into_iter();
+        let mut asked = JoinSet::new();
+        loop {
+            while asked.len() < HELPERS
+                && let Some(address) = waiting.next()
+            {
+                let pool = pool.clone();
+                asked.spawn(async move { (address, ask(&pool, address).await) });
+            }
+            let Some(answer) = asked.join_next().await else {
+                return Ok(());
+            };
+            let (address, answer) = answer.map_err(|error| Stop::failure(error.to_string()))?;
+            match answer {
+                Ok(Some(inspection)) => {
+                    if let Some(function) = self.inventory.get_mut(address) {
+                        function.inspection = Some(inspection);
+                    }
+                }
+                Ok(None) => {
+                    self.inventory.remove(address);
+                }
+                Err(text) => self.silent.push((address, text)),
+            }
+        }
+    }
+}
+
+async fn ask(pool: &Pool, address: Address) -> Result<Option<Inspection>, String> {
+    let request = Request::Inspect {
+        address,
+        serial_known: false,
+    };
+    match timeout(PATIENCE, pool.call(&request)).await {
+        Ok(Ok(Reply::Inspected(inspection))) => Ok(inspection),
+        Ok(Ok(Reply::Applied(_))) => Err("the helper answers something else".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!(
+            "its attributes cannot be read within {} s: the kernel does not come back",
+            PATIENCE.as_secs()
+        )),
+    }
+}
