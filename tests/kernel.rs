@@ -230,11 +230,26 @@ fn disks_must_open_exclusively() {
     let hidden = Fake::new(&["nvme"]);
     hidden.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
     hidden.bind(NIC, "nvme");
-    hidden.link("class/block/nvme0c0n1", &disk);
+    let path = disk.replace("nvme0n1", "nvme0c0n1");
+    hidden.link("class/block/nvme0c0n1", &path);
     hidden.file("class/block/nvme0c0n1/hidden", "1\n");
     assert_eq!(
         evidence(&hidden),
         ["storage: nvme0c0n1 is a path of a multipath disk"]
+    );
+}
+
+#[test]
+fn what_cannot_be_listed_is_in_use() {
+    let fake = Fake::new(&["nvme"]);
+    fake.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
+    fake.bind(NIC, "nvme");
+    assert_eq!(evidence(&fake), Vec::<String>::new());
+    let place = format!("bus/pci/devices/{NIC}");
+    fake.with(|kernel| kernel.unreadable.insert(place));
+    assert_eq!(
+        evidence(&fake),
+        [": what hangs below it cannot be listed: input/output error"]
     );
 }
 

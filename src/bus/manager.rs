@@ -111,8 +111,9 @@ impl Manager {
     /// The plan as JSON: each mapping's verdict, functions and refusals, and
     /// what is to be done.
     #[zbus(out_args("json"))]
-    fn plan(&self) -> String {
-        self.snapshot().plan.clone()
+    fn plan(&self) -> Result<String, BusError> {
+        serde_json::to_string(&self.snapshot().plan)
+            .map_err(|error| BusError::Bus(zbus::Error::Failure(error.to_string())))
     }
 
     /// Reads the config again; one that is not valid changes nothing.

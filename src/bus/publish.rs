@@ -165,12 +165,22 @@ async fn tell(
     let emitter = manager.signal_emitter();
     {
         let object = manager.get().await;
-        object.state_changed(emitter).await?;
-        object.reason_changed(emitter).await?;
         object.generation_changed(emitter).await?;
-        object.map_changed(emitter).await?;
-        object.left_over_changed(emitter).await?;
-        object.iommu_changed(emitter).await?;
+        if old.state != new.state {
+            object.state_changed(emitter).await?;
+        }
+        if old.reason != new.reason {
+            object.reason_changed(emitter).await?;
+        }
+        if !old.bound().eq(new.bound()) {
+            object.map_changed(emitter).await?;
+        }
+        if old.left_over != new.left_over {
+            object.left_over_changed(emitter).await?;
+        }
+        if old.iommu != new.iommu {
+            object.iommu_changed(emitter).await?;
+        }
     }
     for (name, view) in &new.mappings {
         let before = old.mappings.get(name);

@@ -90,6 +90,12 @@ impl Flights {
         self.0.remove(&address)
     }
 
+    /// Whether a helper binds the function now, and is not late.
+    pub(super) fn is_applying(&self, address: Address) -> bool {
+        let flight = self.0.get(&address);
+        flight.is_some_and(|one| !one.stuck && matches!(one.errand, Errand::Apply(_)))
+    }
+
     /// Marks what is past its deadline, and names it.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<(Address, Errand)> {
         self.0

@@ -48,7 +48,7 @@ impl View<'_> {
             functions: self.functions(&mappings),
             mappings,
             left_over: self.plan.left_over.clone(),
-            plan: serde_json::to_string(self.plan).unwrap_or_default(),
+            plan: self.plan.clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     flight::Errand,
     project::View,
     report::Report,
-    snapshot::{DaemonState, Snapshot},
+    snapshot::{DaemonState, MappingState, Snapshot},
     state::State,
 };
 use crate::{
@@ -117,7 +117,12 @@ impl State {
         snapshot.generation += 1;
         for (name, mapping) in &snapshot.mappings {
             let before = self.snapshot.mappings.get(name);
-            if before != Some(mapping) {
+            let same_words = before.is_some_and(|before| {
+                // How far the work on it is, is not worth a line each time.
+                let counts = mapping.state == MappingState::Pending;
+                before.state == mapping.state && (counts || before == mapping)
+            });
+            if !same_words {
                 effects.push(Effect::Report(Report::Mapping {
                     name: name.clone(),
                     state: mapping.state,

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::pci::{address::Address, function::Function};
+use crate::{
+    pci::{address::Address, function::Function},
+    policy::plan::Plan,
+};
 
 macro_rules! states {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident $text:literal,)* }) => {
@@ -97,9 +100,8 @@ pub struct Snapshot {
     pub functions: BTreeMap<Address, FunctionView>,
     /// Functions that are still bound and that no mapping wants any more.
     pub left_over: Vec<Address>,
-    /// The whole plan as JSON text, as `Plan` on D-Bus answers it.
-    #[serde(skip)]
-    pub plan: String,
+    /// The whole plan.
+    pub plan: Plan,
 }
 
 /// A mapping as it is published.
@@ -141,7 +143,7 @@ impl Snapshot {
             mappings: BTreeMap::new(),
             functions: BTreeMap::new(),
             left_over: Vec::new(),
-            plan: "{}".to_owned(),
+            plan: Plan::default(),
         }
     }
 

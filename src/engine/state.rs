@@ -120,7 +120,10 @@ impl State {
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);
-                self.observe(address, &mut effects);
+                // It is looked at when the helper that changes it has ended.
+                if !self.flights.is_applying(address) {
+                    self.observe(address, &mut effects);
+                }
             }
             Event::Removed(address) => self.removed(address, now),
             Event::Overrun => {

@@ -50,17 +50,18 @@ fn serial(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> Option<String> {
     if matches!(state.as_deref(), Some("D3cold" | "unknown")) {
         return None;
     }
-    serial_of(&sysfs.read(&format!("{dir}/config")).ok()?)
+    let config = format!("{dir}/config");
+    // Word by word: each byte costs an access to the device.
+    serial_of(|at| {
+        let bytes = sysfs.read_at(&config, at, 4).ok()?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    })
 }
 
 /// Walks the extended capabilities of a config space for capability 3
 /// (PCI Express Base Specification, Device Serial Number); printed as lspci
-/// does, high double word first.
-fn serial_of(config: &[u8]) -> Option<String> {
-    let word = |at: usize| {
-        let bytes = config.get(at..at.checked_add(4)?)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
+/// does, high double word first. `word` reads at an offset.
+fn serial_of(word: impl Fn(u64) -> Option<u32>) -> Option<String> {
     if word(0)? == u32::MAX {
         return None;
     }
@@ -77,7 +78,7 @@ fn serial_of(config: &[u8]) -> Option<String> {
             let parts: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             return Some(parts.join("-"));
         }
-        at = usize::try_from(head >> 20).ok()?;
+        at = u64::from(head >> 20);
         if at < 0x100 {
             return None;
         }
@@ -88,6 +89,14 @@ fn serial_of(config: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn serial_in(config: &[u8]) -> Option<String> {
+        serial_of(|at| {
+            let at = usize::try_from(at).unwrap();
+            let bytes = config.get(at..at + 4)?;
+            Some(u32::from_le_bytes(bytes.try_into().unwrap()))
+        })
+    }
 
     fn config(capabilities: &[(usize, u32, &[u32])]) -> Vec<u8> {
         let mut config = vec![0_u8; 4096];
@@ -106,10 +115,10 @@ mod tests {
             (0x100, 0x1401_0001, &[]),
             (0x140, 0x0001_0003, &[0xff12_3456, 0x48b0_2dff]),
         ]);
-        assert_eq!(serial_of(&with).unwrap(), "48-b0-2d-ff-ff-12-34-56");
-        assert_eq!(serial_of(&with[..256]), None);
-        assert_eq!(serial_of(&config(&[(0x100, 0x1001_0001, &[])])), None);
-        assert_eq!(serial_of(&[0xff; 4096]), None);
-        assert_eq!(serial_of(&[]), None);
+        assert_eq!(serial_in(&with).unwrap(), "48-b0-2d-ff-ff-12-34-56");
+        assert_eq!(serial_in(&with[..256]), None);
+        assert_eq!(serial_in(&config(&[(0x100, 0x1001_0001, &[])])), None);
+        assert_eq!(serial_in(&[0xff; 4096]), None);
+        assert_eq!(serial_in(&[]), None);
     }
 }

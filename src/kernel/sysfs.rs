@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most that is read of one attribute: extended config space.
+/// The most that is read of one attribute: a page, as the kernel shows it.
 const MOST: u64 = 4096;
 
 /// sysfs, or something that answers like it.
@@ -30,6 +30,20 @@ pub trait Sysfs {
     /// # Errors
     /// As `getdents(2)` says.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
+
+    /// The names of the directories in the directory at `path`; a link to one
+    /// is not meant.
+    ///
+    /// # Errors
+    /// As `getdents(2)` says.
+    fn directories(&self, path: &str) -> io::Result<Vec<String>>;
+
+    /// `length` bytes of the binary attribute at `path` from `offset`, fewer
+    /// at its end.
+    ///
+    /// # Errors
+    /// As `pread(2)` says.
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
     /// Writes `value` to the attribute at `path` in one `write(2)`.
     ///
@@ -73,6 +87,25 @@ impl Sysfs for HostSysfs {
             .collect::<io::Result<Vec<_>>>()?;
         names.sort();
         Ok(names)
+    }
+
+    fn directories(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(path))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt as _;
+        let mut bytes = vec![0; length];
+        let read = fs::File::open(self.root.join(path))?.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
@@ -123,7 +156,12 @@ mod tests {
         fs::write(folder.path().join("b"), "0x10d3\n").unwrap();
         fs::write(folder.path().join("a"), "").unwrap();
         std::os::unix::fs::symlink("../../x/e1000e", folder.path().join("driver")).unwrap();
-        assert_eq!(sysfs.list(".").unwrap(), ["a", "b", "driver"]);
+        fs::create_dir(folder.path().join("net")).unwrap();
+        assert_eq!(sysfs.list(".").unwrap(), ["a", "b", "driver", "net"]);
+        assert_eq!(sysfs.directories(".").unwrap(), ["net"]);
+        assert_eq!(sysfs.read_at("b", 2, 2).unwrap(), *b"10");
+        assert_eq!(sysfs.read_at("b", 5, 9).unwrap(), *b"3\n");
+        assert_eq!(sysfs.read_at("b", 99, 1).unwrap(), *b"");
         assert_eq!(text(&sysfs, "b").unwrap(), "0x10d3");
         assert_eq!(link_name(&sysfs, "driver").unwrap(), "e1000e");
         sysfs.write("a", "vfio-pci").unwrap();

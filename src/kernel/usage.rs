@@ -5,9 +5,9 @@
 //! may hang below the function. Runs in the helper only: opening a dead disk
 //! can block.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
-use super::sysfs::{Sysfs, function_dir, link_name, target, text};
+use super::sysfs::{Sysfs, function_dir, link_name, text};
 use crate::{
     pci::{
         address::Address,
@@ -72,25 +72,25 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
             text,
         });
     };
+    let below = match below(sysfs, &dir) {
+        Ok(below) => below,
+        Err(error) => {
+            let text = format!("what hangs below it cannot be listed: {}", words(&error));
+            add(None, text);
+            return Usage::InUse(evidence);
+        }
+    };
+    let of_class = |class: &str| below.get(class).map_or(&[][..], Vec::as_slice);
     for (class, guard, what) in TELLING {
-        match below(sysfs, &dir, class) {
-            Ok(names) => {
-                for name in names {
-                    add(Some(*guard), format!("{name} is {what} of it"));
-                }
-            }
-            Err(error) => add(
-                Some(*guard),
-                format!("class {class} cannot be read: {error}"),
-            ),
+        for name in of_class(class) {
+            add(Some(*guard), format!("{name} is {what} of it"));
         }
     }
     let base = text(sysfs, &format!("{dir}/class")).unwrap_or_default();
     match base.get(..4) {
         Some("0x01") => {}
         Some("0x02") => {
-            let found = below(sysfs, &dir, "net");
-            if found.is_ok_and(|names| names.is_empty()) {
+            if of_class("net").is_empty() {
                 let text = format!(
                     "{driver} holds it and no network interface is seen; it may be in another \
                      network namespace"
@@ -103,10 +103,10 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
             format!("{driver} holds it, and nobody can tell whether the host needs it"),
         ),
     }
-    for (guard, text) in disks_in_use(sysfs, disks, &dir) {
+    for (guard, text) in disks_in_use(sysfs, disks, of_class("block")) {
         add(Some(guard), text);
     }
-    for (guard, text) in interfaces_in_use(sysfs, &dir) {
+    for (guard, text) in interfaces_in_use(sysfs, of_class("net")) {
         add(Some(guard), text);
     }
     if evidence.is_empty() {
@@ -116,51 +116,56 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
     }
 }
 
-/// Names in `/sys/class/CLASS` of what hangs below the function.
-fn below(sysfs: &(impl Sysfs + ?Sized), dir: &str, class: &str) -> io::Result<Vec<String>> {
-    let place = format!("{}/", target(&sysfs.read_link(dir)?));
-    let names = match sysfs.list(&format!("class/{class}")) {
-        // No driver of this class is loaded.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        names => names?,
-    };
-    let mut found = Vec::new();
-    for name in names {
-        match sysfs.read_link(&format!("class/{class}/{name}")) {
-            Ok(link) if target(&link).starts_with(&place) => found.push(name),
-            // Not a link: a version file of the class, as in class/drm.
-            Ok(_) => {}
-            Err(error) if matches!(error.raw_os_error(), Some(ENOENT | EINVAL)) => {}
-            Err(error) => return Err(error),
+/// The devices that hang below the function, by the class or bus that each
+/// belongs to. A device's place in sysfs is below its parent's, and its
+/// `subsystem` link says what it is (Documentation/admin-guide/sysfs-rules.rst).
+fn below(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> io::Result<BTreeMap<String, Vec<String>>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut places = vec![dir.to_owned()];
+    while let Some(place) = places.pop() {
+        let names = match sysfs.directories(&place) {
+            // It went meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && place != dir => continue,
+            names => names?,
+        };
+        for name in names {
+            let child = format!("{place}/{name}");
+            match sysfs.read_link(&format!("{child}/subsystem")) {
+                Ok(link) => {
+                    let class = link.rsplit('/').next().unwrap_or_default();
+                    found.entry(class.to_owned()).or_default().push(name);
+                }
+                // A mere group of attributes or devices, as `net` and `power`.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            places.push(child);
         }
+    }
+    for names in found.values_mut() {
+        names.sort();
     }
     Ok(found)
 }
 
-const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
-const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 const ENOMEDIUM: i32 = rustix::io::Errno::NOMEDIUM.raw_os_error();
 
 fn disks_in_use(
     sysfs: &(impl Sysfs + ?Sized),
     disks: &impl Disks,
-    dir: &str,
+    names: &[String],
 ) -> Vec<(Guard, String)> {
-    let names = match below(sysfs, dir, "block") {
-        Ok(names) => names,
-        Err(error) => return vec![(Guard::Storage, format!("disks cannot be listed: {error}"))],
-    };
     let attribute = |name: &str, what: &str| text(sysfs, &format!("class/block/{name}/{what}"));
     names
-        .into_iter()
+        .iter()
         .filter(|name| attribute(name, "partition").is_none())
         .filter_map(|name| {
             // A path of an NVMe multipath namespace: the disk that is mounted
             // hangs below /sys/devices/virtual, where no function owns it.
-            if attribute(&name, "hidden").as_deref() == Some("1") {
+            if attribute(name, "hidden").as_deref() == Some("1") {
                 return Some(format!("{name} is a path of a multipath disk"));
             }
-            match disks.open_exclusively(&name) {
+            match disks.open_exclusively(name) {
                 Ok(()) => None,
                 // An empty drive.
                 Err(error) if error.raw_os_error() == Some(ENOMEDIUM) => None,
@@ -174,16 +179,7 @@ fn disks_in_use(
         .collect()
 }
 
-fn interfaces_in_use(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> Vec<(Guard, String)> {
-    let names = match below(sysfs, dir, "net") {
-        Ok(names) => names,
-        Err(error) => {
-            return vec![(
-                Guard::Network,
-                format!("interfaces cannot be listed: {error}"),
-            )];
-        }
-    };
+fn interfaces_in_use(sysfs: &(impl Sysfs + ?Sized), names: &[String]) -> Vec<(Guard, String)> {
     let mut found = Vec::new();
     for name in names {
         let place = format!("class/net/{name}");

@@ -163,13 +163,11 @@ fn one(
         Resolution::Chosen(choices) => choices,
     };
     let mut plan = end(Verdict::Ready, "");
-    let mut unread = 0_usize;
+    let mut unread = false;
     for choice in choices {
         let verdict = judge.function(name, mapping, choice.address, refused);
         plan.lifted.extend(verdict.lifted);
-        if verdict.unread {
-            unread += 1;
-        }
+        unread |= verdict.unread;
         if verdict.refusals.is_empty() {
             plan.functions.push(Chosen {
                 address: choice.address,
@@ -191,12 +189,9 @@ fn one(
         if plan.refusals.len() > 1 {
             plan.reason += &format!(" (and {} more)", plan.refusals.len() - 1);
         }
-    } else if unread > 0 {
+    } else if unread {
         plan.verdict = Verdict::Pending;
-        plan.reason = format!(
-            "{unread} of {} functions are being inspected",
-            choices.len()
-        );
+        plan.reason = "its functions are being inspected".to_owned();
     }
     plan
 }

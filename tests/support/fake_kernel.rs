@@ -39,6 +39,8 @@ pub(crate) struct Kernel {
     pub(crate) gone_after_unbind: BTreeSet<String>,
     /// Drivers whose unbind returns while they stay.
     pub(crate) clinging: BTreeSet<String>,
+    /// Directories whose reading says EIO.
+    pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
     pub(crate) writes: Vec<(String, String)>,
 }
@@ -141,6 +143,31 @@ impl Fake {
 }
 
 impl Kernel {
+    /// Where `path` really is, below the root of sysfs.
+    fn real(&self, path: &str) -> String {
+        let parts: Vec<_> = path.splitn(5, '/').collect();
+        match parts.as_slice() {
+            ["bus", "pci", "devices", address, rest @ ..] => {
+                let link = self.links.get(&format!("bus/pci/devices/{address}"));
+                let place = link.map_or(path, |link| link.trim_start_matches("../"));
+                std::iter::once(&place)
+                    .chain(rest)
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join("/")
+            }
+            _ => path.to_owned(),
+        }
+    }
+
+    /// The class devices: where each really is, and its class.
+    fn class_devices(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.links.iter().filter_map(|(path, link)| {
+            let class = path.strip_prefix("class/")?.split('/').next()?;
+            Some((link.trim_start_matches("../"), class))
+        })
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))
@@ -231,6 +258,14 @@ impl Sysfs for Fake {
                 .strip_prefix("bus/pci/devices/")
                 .and_then(|rest| rest.strip_suffix("/driver"));
             let driver = address.and_then(|address| kernel.bound.get(address));
+            if let Some(device) = path.strip_suffix("/subsystem") {
+                let device = kernel.real(device);
+                let mut devices = kernel.class_devices();
+                let class = devices.find_map(|(place, class)| (place == device).then_some(class));
+                return class
+                    .map(|class| format!("../../../../../../class/{class}"))
+                    .ok_or_else(|| errno(Errno::NOENT));
+            }
             match driver {
                 Some(driver) => Ok(format!("../../../../bus/pci/drivers/{driver}")),
                 None => kernel
@@ -267,6 +302,27 @@ impl Sysfs for Fake {
                 Ok(names.into_iter().collect())
             }
         })
+    }
+
+    fn directories(&self, path: &str) -> io::Result<Vec<String>> {
+        self.with(|kernel| {
+            if kernel.unreadable.contains(path) {
+                return Err(errno(Errno::IO));
+            }
+            let below = format!("{}/", kernel.real(path));
+            let names: BTreeSet<_> = kernel
+                .class_devices()
+                .filter_map(|(place, _)| place.strip_prefix(&below)?.split('/').next())
+                .map(str::to_owned)
+                .collect();
+            Ok(names.into_iter().collect())
+        })
+    }
+
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        let offset = usize::try_from(offset).unwrap();
+        Ok(bytes.into_iter().skip(offset).take(length).collect())
     }
 
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
