@@ -1,25 +1,51 @@
-# make test   everything that a change must pass
-# make lab    the emulated host, for a look round
+# make check  fmt, clippy, tests, doc
+# make deb    target/debian/vfio-bindd_*.deb
+# make lab    the emulated host, for a look round; RUN=1 ends instead of a shell
+# make test   everything that a change must pass: check, and the package in the lab
 CARGO ?= cargo
+export CARGO
 export CARGO_TERM_COLOR ?= auto
+# The package that the lab installs.
+DEB = VFIO_BINDD_DEB=$$(echo target/debian/vfio-bindd_*.deb)
 
-.PHONY: test deps fmt clippy unit doc
+.PHONY: test check deb lab lab-test deps deps-deb deps-lab fmt clippy unit doc
 
-test: deps fmt clippy unit doc
+test: check lab-test
 
-# Build dependencies of Debian-like machines; says nothing where they are there.
+check: fmt clippy unit doc
+
+# Each installs what is missing on a Debian-like machine, and says nothing where
+# everything is there.
 deps:
-	@packaging/deps.sh libudev-dev:/usr/include/libudev.h pkg-config:/usr/bin/pkg-config \
-		dbus:/usr/bin/dbus-daemon gcc:/usr/bin/cc
+	@packaging/deps.sh gcc:/usr/bin/cc pkg-config:/usr/bin/pkg-config \
+		libudev-dev:/usr/include/libudev.h dbus:/usr/bin/dbus-daemon \
+		mandoc:/usr/bin/mandoc
+
+deps-deb: deps
+	@packaging/deps.sh dpkg-dev:/usr/bin/dpkg-shlibdeps
+
+deps-lab: deps-deb
+	@packaging/deps.sh mmdebstrap:/usr/bin/mmdebstrap e2fsprogs:/sbin/mke2fs \
+		qemu-system-x86:/usr/bin/qemu-system-x86_64 \
+		ipxe-qemu:/usr/lib/ipxe/qemu/efi-e1000e.rom
 
 fmt:
 	$(CARGO) fmt --check
 
-clippy:
+clippy: deps
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-unit:
+unit: deps
 	$(CARGO) test --locked
 
-doc:
+doc: deps
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+deb: deps-deb
+	packaging/deb.sh
+
+lab-test: deb deps-lab
+	$(DEB) $(CARGO) test --locked --test lab
+
+lab: deb deps-lab
+	$(DEB) RUN=$(RUN) $(CARGO) test --quiet --locked --test lab -- --demo

@@ -70,7 +70,9 @@ impl State {
             let refused = mapping.refusals.iter().map(|refusal| refusal.address);
             chosen.map(|chosen| chosen.address).chain(refused)
         });
-        let stale = unbound.filter(|address| self.stale.contains(address));
+        // What is being looked at may turn out to be bound.
+        let stale = unbound
+            .filter(|address| self.stale.contains(address) && !self.observing.contains(address));
         let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
         for address in inspect {
             if !self.retries.may_start(address, now) {

@@ -255,7 +255,8 @@ impl State {
                 self.retries.failed(address, now, text, false);
             }
         }
-        self.soon(now);
+        // A helper is free, and its place must not stay empty for long.
+        self.reconcile_at = Some(now);
     }
 
     fn applied(
@@ -299,6 +300,7 @@ impl State {
         self.stale.insert(address);
         // The kernel's word counts, not the helper's.
         self.observe(address, effects);
+        self.reconcile_at = Some(now);
     }
 
     fn removed(&mut self, address: Address, now: Duration) {

@@ -78,7 +78,7 @@ impl Machine {
             .stderr(errors)
             .spawn()
             .map_err(|error| {
-                format!("qemu-system-x86_64 does not start ({error}); run tests/lab/deps.sh")
+                format!("qemu-system-x86_64 does not start ({error}); `make deps-lab` installs it")
             })?;
         Ok(Self {
             child,

@@ -3,7 +3,7 @@
 //! `cargo test --test lab [-- FILTER] [--list]` boots the hosts and runs the
 //! scenarios. Those that need the package run when `VFIO_BINDD_DEB` names it.
 //! `cargo test --test lab -- --demo` shows the package at work and leaves a
-//! shell. It needs root and what `tests/lab/deps.sh` installs.
+//! shell. It needs root and what `make deps-lab` installs.
 
 #![expect(clippy::print_stdout, reason = "a test runner reports on stdout")]
 
