@@ -190,6 +190,23 @@ fn a_bad_config_at_boot_binds_nothing_and_says_why() {
 }
 
 #[test]
+fn a_mended_config_is_not_called_wrong_while_the_first_scan_is_out() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.event(Event::Config(Err("config.toml:1:1: no".to_owned())));
+    let effects = host.state.handle(Event::Config(Ok(nics())), host.now);
+    assert_eq!(host.snapshot().state, DaemonState::Starting);
+    assert_eq!(host.snapshot().reason, "");
+    let answers: Vec<_> = effects
+        .into_iter()
+        .filter_map(|effect| host.answer(effect))
+        .collect();
+    for answer in answers {
+        host.event(answer);
+    }
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
 fn a_bad_reload_keeps_the_old_policy_and_says_so() {
     let mut host = Host::new([nic("0000:01:00.0")]);
     host.start(&nics());
