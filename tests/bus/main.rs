@@ -17,5 +17,7 @@ mod introspection;
 mod life;
 mod objects;
 mod private_bus;
+mod program;
+mod reload;
 mod requests;
 mod service;

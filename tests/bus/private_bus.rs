@@ -44,8 +44,17 @@ const NO_POLICY: &str = r#"
   </policy>
 "#;
 
-pub(crate) fn uid() -> u32 {
+fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Whether the test runs as root; what only root can prove is left out, aloud.
+pub(crate) fn is_root(what: &str) -> bool {
+    let root = uid() == 0;
+    if !root {
+        eprintln!("NOT PROVEN, since the test does not run as root: {what}");
+    }
+    root
 }
 
 /// A bus that ends with the test.

@@ -7,22 +7,13 @@ use vfio_bindd::{bus::publish::Request, engine::snapshot::Snapshot};
 
 use crate::{
     client::{Client, soon},
-    private_bus::{PrivateBus, uid},
+    private_bus::{PrivateBus, is_root},
     service::{Service, bound, snapshot},
 };
 
 const NIC: &str = "0000:01:00.0";
 /// nobody, who is in no group here.
 const NOBODY: &str = "65534";
-
-/// Whether the test runs as root; what only root can prove is left out, aloud.
-fn is_root(what: &str) -> bool {
-    let root = uid() == 0;
-    if !root {
-        eprintln!("NOT PROVEN, since the test does not run as root: {what}");
-    }
-    root
-}
 
 fn one() -> Snapshot {
     snapshot(1, [("nic", bound(&[NIC]))])

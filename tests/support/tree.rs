@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    cell::RefCell,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -15,12 +16,18 @@ use std::{
 
 use tempfile::TempDir;
 
-pub(crate) struct Tree(TempDir);
+pub(crate) struct Tree {
+    folder: TempDir,
+    pipes: RefCell<Vec<(PathBuf, Vec<u8>)>>,
+}
 
 impl Tree {
     /// A host with vfio-pci and no functions.
     pub(crate) fn new() -> Self {
-        let tree = Self(tempfile::tempdir().unwrap());
+        let tree = Self {
+            folder: tempfile::tempdir().unwrap(),
+            pipes: RefCell::default(),
+        };
         for folder in [
             "bus/pci/devices",
             "bus/pci/drivers/vfio-pci",
@@ -34,7 +41,7 @@ impl Tree {
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     fn dir(&self, address: &str) -> PathBuf {
@@ -79,11 +86,44 @@ impl Tree {
     }
 
     /// The attribute becomes a pipe that nobody writes to: reading it blocks,
-    /// as behind a device lock that is not given back.
-    pub(crate) fn hang(&self, address: &str, name: &str) {
+    /// as behind a device lock that is not given back, until it is released.
+    pub(crate) fn hang(&self, address: &str, name: &str) -> PathBuf {
         let path = self.attribute(address, name);
+        let value = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        pipe(&path);
+        self.pipes.borrow_mut().push((path.clone(), value));
+        path
     }
+
+    /// Whoever hangs comes back with nothing; the next one reads as before.
+    pub(crate) fn release(&self) {
+        for (path, value) in self.pipes.borrow_mut().drain(..) {
+            let aside = self.root().join("released");
+            fs::rename(&path, &aside).unwrap();
+            fs::write(path, value).unwrap();
+            // Opened both ways it blocks nobody, and closed it ends the reads.
+            let both = fs::File::options().read(true).write(true).open(aside);
+            drop(both.unwrap());
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+pub(crate) fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+/// The other end of the pipe at `path`, once somebody reads it; whoever does
+/// comes back when this is dropped.
+pub(crate) fn reader_of(path: &Path) -> Option<fs::File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).ok().map(fs::File::from)
 }
