@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use crate::{
     client::{Client, FOR_EVER, soon, until},
     private_bus::{PrivateBus, is_root},
-    program::{Daemon, NIC, OTHER, host, mapping, one, settled},
+    program::{Daemon, NIC, OTHER, host, mapping, one, reader, settled},
+    tree::pipe,
 };
 
 #[tokio::test(flavor = "current_thread")]
@@ -57,8 +58,15 @@ async fn a_stop_waits_for_nobody() {
     let (error, text) = client.resolve("other").await.unwrap_err();
     assert_eq!(error, "org.vfiobindd1.Error.NotReady", "{text}");
     assert!(!wait.is_finished());
+    // A disk that does not come back, either.
+    let drop_ins = daemon.folder.path().join("config.d");
+    fs::create_dir(&drop_ins).unwrap();
+    pipe(&drop_ins.join("slow.toml"));
+    daemon.signal(Signal::HUP);
+    let read = reader(&drop_ins.join("slow.toml")).await;
     daemon.signal(Signal::TERM);
     assert!(daemon.ended().await.success());
+    drop(read);
     assert!(soon(wait).await.unwrap().is_err());
     until("the name is free", async || client.owner().await.is_err()).await;
 }

@@ -32,19 +32,28 @@ async fn a_bus_that_comes_late_is_served() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_bus_that_dies_and_comes_back_is_served_again() {
+    let full = |generation| {
+        let mappings = [
+            ("late", pending(&[])),
+            ("new", bound(&ONE)),
+            ("nic", bound(&TWO)),
+        ];
+        snapshot(generation, mappings)
+    };
     let mut bus = PrivateBus::start();
-    let service = Service::start(&bus.address(), snapshot(1, [("nic", pending(&ONE))]));
+    let service = Service::start(&bus.address(), full(1));
     let client = Client::served(&bus.address()).await;
     let before = service.snapshots.receiver_count();
-    let wait = tokio::spawn(async move { client.resolve_wait("nic", FOR_EVER).await });
+    let wait = tokio::spawn(async move { client.resolve_wait("late", FOR_EVER).await });
     until("the call waits in the service", async || {
         service.snapshots.receiver_count() == before + 1
     })
     .await;
-    for generation in [2, 4] {
+    for (generation, changed_meanwhile) in [(2, false), (4, true)] {
         bus.down();
-        let lost = snapshot(generation, [("nic", bound(&TWO)), ("new", bound(&ONE))]);
-        service.publish(lost);
+        if changed_meanwhile {
+            service.publish(full(generation));
+        }
         bus.up();
         let client = Client::served(&bus.address()).await;
         assert!(is_answered(&client, &TWO).await);
@@ -55,6 +64,7 @@ async fn a_bus_that_dies_and_comes_back_is_served_again() {
             [
                 "/function/pci_0000_01_00_0",
                 "/function/pci_0000_02_00_0",
+                "/mapping/late",
                 "/mapping/new",
                 "/mapping/nic",
             ]
