@@ -36,6 +36,7 @@ struct Host {
     hanging: Vec<Effect>,
     reports: Vec<Report>,
     applied: Vec<Address>,
+    scan: Result<(), String>,
     now: Duration,
 }
 
@@ -59,6 +60,7 @@ impl Host {
             hanging: Vec::new(),
             reports: Vec::new(),
             applied: Vec::new(),
+            scan: Ok(()),
             now: Duration::ZERO,
         }
     }
@@ -103,7 +105,9 @@ impl Host {
                 self.hanging.push(effect);
                 None
             }
-            Effect::Scan => Some(Event::Scanned(self.inventory.clone())),
+            Effect::Scan => Some(Event::Scanned(
+                self.scan.clone().map(|()| self.inventory.clone()),
+            )),
             Effect::Observe(address) => {
                 let function = self.inventory.get(*address).cloned();
                 Some(Event::Observed(*address, function.map(Box::new)))
@@ -187,6 +191,23 @@ fn a_bad_config_at_boot_binds_nothing_and_says_why() {
     host.start(&nics());
     assert_eq!(host.snapshot().state, DaemonState::Ready);
     assert_eq!(host.snapshot().reason, "");
+}
+
+#[test]
+fn a_mended_config_is_not_called_wrong_while_the_first_scan_is_out() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.event(Event::Config(Err("config.toml:1:1: no".to_owned())));
+    let effects = host.state.handle(Event::Config(Ok(nics())), host.now);
+    assert_eq!(host.snapshot().state, DaemonState::Starting);
+    assert_eq!(host.snapshot().reason, "");
+    let answers: Vec<_> = effects
+        .into_iter()
+        .filter_map(|effect| host.answer(effect))
+        .collect();
+    for answer in answers {
+        host.event(answer);
+    }
+    assert_eq!(host.mapping().0, MappingState::Bound);
 }
 
 #[test]
@@ -289,6 +310,29 @@ fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
         .insert(at("0000:01:00.0"), Inspection::default());
     host.event(Event::Audit);
     assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn a_scan_that_fails_forgets_nothing() {
+    let mut host = Host::new([nic("0000:01:00.0")]);
+    host.start(&nics());
+    let before = host.snapshot().clone();
+    host.scan = Err("permission denied".to_owned());
+    host.reports.clear();
+    host.event(Event::Audit);
+    assert_eq!(*host.snapshot(), before);
+    assert!(
+        host.reports
+            .iter()
+            .any(|report| matches!(report, Report::ScanFailed { .. })),
+        "{:?}",
+        host.reports
+    );
+    // A host without PCI is one where nothing is to be done.
+    let mut none = Host::new([]);
+    none.scan = Err("not found".to_owned());
+    none.start(&nics());
+    assert_eq!(none.mapping().0, MappingState::Absent);
 }
 
 #[test]

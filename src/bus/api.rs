@@ -75,14 +75,14 @@ pub enum BusError {
 pub fn answer(snapshot: &Snapshot, name: &str) -> Result<Vec<Address>, BusError> {
     if snapshot.state == DaemonState::Failed {
         let text = format!(
-            "the config is not valid, nothing is bound: {}",
+            "mapping '{name}' is not bound: the config is not valid: {}",
             snapshot.reason
         );
         return Err(BusError::InvalidConfig(text));
     }
     let Some(mapping) = snapshot.mappings.get(name) else {
         if snapshot.state == DaemonState::Starting {
-            let text = "the first pass is not over yet".to_owned();
+            let text = format!("mapping '{name}' is not known yet: the first pass is not over");
             return Err(BusError::NotReady(text));
         }
         let known: Vec<_> = snapshot.mappings.keys().map(String::as_str).collect();

@@ -8,15 +8,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
-use zbus::{Connection, interface, message::Header, object_server::SignalEmitter};
+use zbus::{Connection, Message, interface, message::Header, object_server::SignalEmitter};
 
 use super::{
     api::{BusError, answer, is_settled},
     publish::Request,
 };
 use crate::{engine::snapshot::Snapshot, pci::address::Address};
+
+/// How often it is checked whether a caller still waits for its answer.
+const CALLER_CHECK: Duration = Duration::from_secs(2);
 
 /// The manager's object.
 #[derive(Debug)]
@@ -40,17 +43,48 @@ impl Manager {
         connection: &Connection,
         header: &Header<'_>,
         request: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Request,
+        failed: impl FnOnce(String) -> BusError,
     ) -> Result<(), BusError> {
         only_root(connection, header).await?;
         let (sender, receiver) = oneshot::channel();
-        let gone = || BusError::NotReady("the daemon is ending".to_owned());
         self.requests
             .send(request(sender))
             .await
-            .map_err(|_| gone())?;
-        let done = receiver.await.map_err(|_| gone())?;
-        done.map_err(BusError::InvalidConfig)
+            .map_err(|_| ending())?;
+        let done = receiver.await.map_err(|_| ending())?;
+        done.map_err(failed)
     }
+}
+
+fn ending() -> BusError {
+    BusError::NotReady("the daemon is ending".to_owned())
+}
+
+/// Comes back once the caller is not on the bus any more, or no bus is there.
+async fn left(connection: &Connection, header: &Header<'_>) {
+    loop {
+        tokio::select! {
+            () = connection.closed() => return,
+            () = sleep(CALLER_CHECK) => {}
+        }
+        let Some(caller) = header.sender() else {
+            continue;
+        };
+        let reply = ask_bus(connection, "NameHasOwner", caller.as_str()).await;
+        let here = reply.and_then(|reply| reply.body().deserialize());
+        // What cannot be asked is asked again.
+        if let Ok(false) = here {
+            return;
+        }
+    }
+}
+
+async fn ask_bus(connection: &Connection, question: &str, name: &str) -> zbus::Result<Message> {
+    let bus = "org.freedesktop.DBus";
+    let path = "/org/freedesktop/DBus";
+    connection
+        .call_method(Some(bus), path, Some(bus), question, &name)
+        .await
 }
 
 /// The bus policy says so too; this holds where that file is missing.
@@ -59,15 +93,7 @@ async fn only_root(connection: &Connection, header: &Header<'_>) -> Result<(), B
     let sender = header
         .sender()
         .ok_or_else(|| denied("the caller has no name"))?;
-    let reply = connection
-        .call_method(
-            Some("org.freedesktop.DBus"),
-            "/org/freedesktop/DBus",
-            Some("org.freedesktop.DBus"),
-            "GetConnectionUnixUser",
-            &sender.as_str(),
-        )
-        .await?;
+    let reply = ask_bus(connection, "GetConnectionUnixUser", sender.as_str()).await?;
     let uid: u32 = reply.body().deserialize()?;
     if uid == 0 {
         Ok(())
@@ -93,17 +119,25 @@ impl Manager {
         &self,
         mapping: &str,
         timeout_usec: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<String>, BusError> {
         let mut snapshots = self.snapshots.clone();
         let settled = |snapshot: &Arc<Snapshot>| is_settled(&answer(snapshot, mapping));
         let limit = Duration::from_micros(timeout_usec);
-        let last = match timeout(limit, snapshots.wait_for(settled)).await {
-            Ok(Ok(snapshot)) => answer(&snapshot, mapping),
-            Ok(Err(_)) => Err(BusError::NotReady("the daemon is ending".to_owned())),
-            Err(_) => match answer(&self.snapshot(), mapping) {
-                Err(BusError::NotReady(text)) => Err(BusError::Timeout(text)),
-                last => last,
+        let last = tokio::select! {
+            waited = timeout(limit, snapshots.wait_for(settled)) => match waited {
+                Ok(Ok(snapshot)) => answer(&snapshot, mapping),
+                Ok(Err(_)) => Err(ending()),
+                Err(_) => match answer(&self.snapshot(), mapping) {
+                    Err(BusError::NotReady(text)) => Err(BusError::Timeout(text)),
+                    last => last,
+                },
             },
+            // Anyone may wait for ever; what nobody hears must not pile up.
+            () = left(connection, &header) => {
+                Err(BusError::Timeout("the caller has left".to_owned()))
+            }
         };
         last.map(|addresses| texts(&addresses))
     }
@@ -122,7 +156,13 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
-        self.ask(connection, &header, Request::Reload).await
+        self.ask(
+            connection,
+            &header,
+            Request::Reload,
+            BusError::InvalidConfig,
+        )
+        .await
     }
 
     /// Looks at all functions again.
@@ -131,7 +171,9 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
-        self.ask(connection, &header, Request::Rescan).await
+        let failed =
+            |text| BusError::NotReady(format!("the host's functions cannot be listed: {text}"));
+        self.ask(connection, &header, Request::Rescan, failed).await
     }
 
     /// A mapping's state or its functions changed.

@@ -165,12 +165,14 @@ async fn tell(
     let emitter = manager.signal_emitter();
     {
         let object = manager.get().await;
-        object.generation_changed(emitter).await?;
         if old.state != new.state {
             object.state_changed(emitter).await?;
         }
         if old.reason != new.reason {
             object.reason_changed(emitter).await?;
+        }
+        if old.generation != new.generation {
+            object.generation_changed(emitter).await?;
         }
         if !old.bound().eq(new.bound()) {
             object.map_changed(emitter).await?;
@@ -246,12 +248,15 @@ async fn change_function(server: &ObjectServer, view: &FunctionView) -> zbus::Re
     let emitter = object.signal_emitter();
     let mut function = object.get_mut().await;
     let old = std::mem::replace(&mut function.view, view.clone());
-    if old.function.driver != view.function.driver {
+    let new_driver = old.function.driver != view.function.driver;
+    let new_group = old.function.iommu_group != view.function.iommu_group;
+    if new_driver {
         function.driver_changed(emitter).await?;
-        function.node_changed(emitter).await?;
     }
-    if old.function.iommu_group != view.function.iommu_group {
+    if new_group {
         function.iommu_group_changed(emitter).await?;
+    }
+    if new_driver || new_group {
         function.node_changed(emitter).await?;
     }
     if old.function.numa_node != view.function.numa_node {

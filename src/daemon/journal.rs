@@ -41,6 +41,8 @@ pub const CONFIG_LOADED: &str = "fbe7a995374681bc478fd333db00cfdf";
 pub const CONFIG_REJECTED: &str = "5d97e89ec786a27587f3c26b5643454d";
 /// Uevents were lost.
 pub const OVERRUN: &str = "6ff917aac6304fbbe12bdad15cc07db8";
+/// The host's functions could not be listed.
+pub const SCAN_FAILED: &str = "e2a97e31db9643818a5d93770eb5dcb3";
 
 /// Sends what is traced to the journal if systemd started this process with
 /// its output there, otherwise to stderr.
@@ -190,6 +192,11 @@ pub fn report(report: &Report) {
                 "config not taken, {what}:\n{text}"
             );
         }
+        Report::ScanFailed { text } => tracing::error!(
+            MESSAGE_ID = SCAN_FAILED,
+            VFIO_STEP = "observe",
+            "the host's functions cannot be listed: {text}; it is tried again within a minute"
+        ),
         Report::Overrun => tracing::warn!(
             MESSAGE_ID = OVERRUN,
             VFIO_STEP = "observe",

@@ -2,6 +2,7 @@
 //! tells systemd and the journal.
 
 pub mod args;
+mod callers;
 pub mod journal;
 pub mod map_file;
 pub mod notify;

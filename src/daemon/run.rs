@@ -13,11 +13,12 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
+    callers::Waiting,
     journal,
     map_file::MapFile,
     notify::{self, Notifier},
@@ -41,7 +42,7 @@ use crate::{
         sysfs::HostSysfs,
         uevent::{Heard, Monitor},
     },
-    pci::{address::Address, inventory::Inventory},
+    pci::address::Address,
     policy::{config::parse, model::Policy, resolve::Held},
 };
 
@@ -90,10 +91,13 @@ struct Loop {
     snapshots: watch::Sender<Arc<Snapshot>>,
     notifier: Notifier,
     map_file: Option<MapFile>,
-    /// Whoever asked for a rescan waits for the next scan to be in.
-    rescans: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Whoever asked for a reload waits for the config to be read.
-    reloads: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Whether the config is being read. One read at a time, or an older one
+    /// could come in last.
+    reading: bool,
+    /// Whether it was asked for meanwhile.
+    read_again: bool,
+    rescans: Waiting,
+    reloads: Waiting,
 }
 
 /// Runs until a signal says to end.
@@ -200,8 +204,10 @@ impl Loop {
             snapshots,
             notifier: Notifier::default(),
             map_file,
-            rescans: Vec::new(),
-            reloads: Vec::new(),
+            reading: false,
+            read_again: false,
+            rescans: Waiting::default(),
+            reloads: Waiting::default(),
         })
     }
 
@@ -212,12 +218,12 @@ impl Loop {
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
             Request::Reload(waiting) => {
-                self.reloads.push(waiting);
+                self.reloads.add(waiting);
                 self.read_config();
                 None
             }
             Request::Rescan(waiting) => {
-                self.rescans.push(waiting);
+                self.rescans.add(waiting);
                 Some(Event::Rescan)
             }
         }
@@ -225,6 +231,12 @@ impl Loop {
 
     /// Reads the config beside the loop: a disk may be slow.
     fn read_config(&mut self) {
+        if self.reading {
+            self.read_again = true;
+            return;
+        }
+        self.reading = true;
+        self.reloads.begun();
         self.notifier.reloading();
         let file = self.options.config.clone();
         self.beside(move || Event::Config(config(file.as_deref())));
@@ -237,7 +249,14 @@ impl Loop {
     }
 
     fn handle(&mut self, event: Event) {
-        let scanned = matches!(event, Event::Scanned(_));
+        // Before its effects begin another scan.
+        let rescanned = match &event {
+            Event::Scanned(result) => {
+                let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
+                Some((self.rescans.done(), result))
+            }
+            _ => None,
+        };
         let config = match &event {
             Event::Config(config) => Some(config.as_ref().map(|_| ()).map_err(Clone::clone)),
             _ => None,
@@ -245,29 +264,26 @@ impl Loop {
         for effect in self.state.handle(event, self.now()) {
             self.carry_out(effect);
         }
-        if scanned {
-            for waiting in self.rescans.drain(..) {
-                answer(waiting, Ok(()));
-            }
+        if let Some((callers, result)) = rescanned {
+            callers.answer(&result);
         }
         if let Some(result) = config {
-            for waiting in self.reloads.drain(..) {
-                answer(waiting, result.clone());
-            }
+            self.reloads.done().answer(&result);
             self.notifier.reloaded();
+            self.reading = false;
+            if std::mem::take(&mut self.read_again) {
+                self.read_config();
+            }
         }
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Scan => {
+                self.rescans.begun();
                 let sysfs = Arc::clone(&self.sysfs);
-                self.beside(move || match scan_all(&*sysfs) {
-                    Ok(inventory) => Event::Scanned(inventory),
-                    Err(error) => {
-                        tracing::error!("the host's functions cannot be listed: {error}");
-                        Event::Scanned(Inventory::default())
-                    }
+                self.beside(move || {
+                    Event::Scanned(scan_all(&*sysfs).map_err(|error| error.to_string()))
                 });
             }
             Effect::Observe(address) => {
@@ -364,12 +380,5 @@ fn config(file: Option<&Path>) -> Result<Policy, String> {
 fn finish(events: &mpsc::UnboundedSender<Event>, event: Event) {
     if events.send(event).is_err() {
         tracing::debug!("the daemon ended first");
-    }
-}
-
-/// Answers whoever waits; one that went away needs no answer.
-fn answer<T>(waiting: oneshot::Sender<T>, value: T) {
-    if waiting.send(value).is_err() {
-        tracing::debug!("a caller did not wait for its answer");
     }
 }

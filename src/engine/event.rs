@@ -17,8 +17,8 @@ use crate::{
 pub enum Event {
     /// A config was read, or could not be.
     Config(Result<Policy, String>),
-    /// All functions were scanned.
-    Scanned(Inventory),
+    /// All functions were scanned, or could not be listed.
+    Scanned(Result<Inventory, String>),
     /// One function was looked at; `None` if it is not there.
     Observed(Address, Option<Box<Function>>),
     /// A helper inspected a function; `None` if it is not there.

@@ -25,17 +25,14 @@ impl State {
         self.reconcile_at = None;
         self.reconciled = now;
         let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
+            let mut snapshot = Snapshot::starting();
             if self.policy.is_none() && !self.rejected.is_empty() {
                 self.first_pass_over = true;
-                self.publish(
-                    Snapshot {
-                        state: DaemonState::Failed,
-                        reason: self.rejected.clone(),
-                        ..Snapshot::starting()
-                    },
-                    effects,
-                );
+                snapshot.state = DaemonState::Failed;
+                snapshot.reason.clone_from(&self.rejected);
             }
+            // A config that was mended is not wrong until the scan is in.
+            self.publish(snapshot, effects);
             return;
         };
         let plan = plan(inventory, policy, &self.held);

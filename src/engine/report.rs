@@ -79,6 +79,11 @@ pub enum Report {
         /// Whether an older config goes on.
         old_goes_on: bool,
     },
+    /// The host's functions could not be listed; what was known goes on.
+    ScanFailed {
+        /// What went wrong.
+        text: String,
+    },
     /// Uevents were lost; everything is looked at again.
     Overrun,
 }

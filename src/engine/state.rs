@@ -184,8 +184,22 @@ impl State {
         self.reconcile_at = Some(now);
     }
 
-    fn scanned(&mut self, mut inventory: Inventory, now: Duration, effects: &mut Vec<Effect>) {
-        if let Some(old) = &self.inventory {
+    fn scanned(
+        &mut self,
+        scanned: Result<Inventory, String>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.inventory.take();
+        let mut inventory = match scanned {
+            Ok(inventory) => inventory,
+            Err(text) => {
+                effects.push(Effect::Report(Report::ScanFailed { text }));
+                // The next audit tries again; a host without PCI has none.
+                known.clone().unwrap_or_default()
+            }
+        };
+        if let Some(old) = &known {
             for function in old.iter() {
                 if let Some(new) = inventory.get_mut(function.address)
                     && new.same_device(function)

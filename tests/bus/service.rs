@@ -1,0 +1,111 @@
+//! The bus layer by itself: the test is the daemon's loop.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use vfio_bindd::{
+    bus::publish::{self, Request},
+    engine::snapshot::{
+        DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
+    },
+};
+
+use crate::{
+    client::soon,
+    support::{FunctionExt as _, at, nic},
+};
+
+pub(crate) struct Service {
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    task: JoinHandle<()>,
+}
+
+impl Service {
+    /// Serves on the bus at `address`, which need not be there.
+    pub(crate) fn start(address: &str, snapshot: Snapshot) -> Self {
+        let (snapshots, followed) = watch::channel(Arc::new(snapshot));
+        let (sender, requests) = mpsc::channel(16);
+        let task = tokio::spawn(publish::run(Some(address.to_owned()), followed, sender));
+        Self {
+            snapshots,
+            requests,
+            task,
+        }
+    }
+
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    pub(crate) async fn request(&mut self) -> Request {
+        soon(self.requests.recv()).await.unwrap()
+    }
+
+    /// Ends it as the daemon's end does, and waits for that.
+    pub(crate) async fn end(self) {
+        drop(self.snapshots);
+        soon(self.task).await.unwrap();
+    }
+}
+
+/// A mapping in this state, and why.
+pub(crate) fn view(state: MappingState, reason: &str, addresses: &[&str]) -> MappingView {
+    MappingView {
+        description: String::new(),
+        state,
+        reason: reason.to_owned(),
+        addresses: addresses.iter().map(|address| at(address)).collect(),
+    }
+}
+
+pub(crate) fn bound(addresses: &[&str]) -> MappingView {
+    view(MappingState::Bound, "", addresses)
+}
+
+pub(crate) fn pending(addresses: &[&str]) -> MappingView {
+    view(MappingState::Pending, "is not bound yet", addresses)
+}
+
+/// A snapshot of these mappings; their functions are what they would be then.
+pub(crate) fn snapshot<const N: usize>(
+    generation: u64,
+    mappings: [(&str, MappingView); N],
+) -> Snapshot {
+    let mut snapshot = Snapshot {
+        generation,
+        state: DaemonState::Ready,
+        iommu: true,
+        ..Snapshot::starting()
+    };
+    for (name, view) in mappings {
+        let is_bound = view.state == MappingState::Bound;
+        if !is_bound {
+            snapshot.state = DaemonState::Degraded;
+            snapshot.reason = format!("{name} is {}", view.state);
+        }
+        for address in &view.addresses {
+            let function = nic(&address.to_string());
+            let of_driver = if is_bound {
+                (function.driver("vfio-pci"), FunctionState::Bound)
+            } else {
+                (function, FunctionState::Pending)
+            };
+            let entry = snapshot
+                .functions
+                .entry(*address)
+                .or_insert_with(|| FunctionView {
+                    function: of_driver.0,
+                    mappings: Vec::new(),
+                    state: of_driver.1,
+                    reason: String::new(),
+                });
+            entry.mappings.push(name.to_owned());
+        }
+        snapshot.mappings.insert(name.to_owned(), view);
+    }
+    snapshot
+}
