@@ -29,6 +29,8 @@ for binary in vfio-bindd vfio-bindctl; do
 done
 
 rm -rf "$out"
+control=$tree/DEBIAN
+mkdir -p "$control"
 put() { # MODE SOURCE TARGET
     install -D -m "$1" "$2" "$tree$3"
 }
@@ -65,8 +67,6 @@ printf 'Source: vfio-bindd\n\nPackage: vfio-bindd\nArchitecture: any\n' >"$out/b
 depends=$(cd "$out/build" && dpkg-shlibdeps -O debian/vfio-bindd/usr/bin/* |
     sed -n 's/^shlibs:Depends=//p')
 
-control=$tree/DEBIAN
-mkdir -p "$control"
 (cd "$tree" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$control/md5sums"
 echo /etc/vfio-bindd/config.toml >"$control/conffiles"
 size=$(du -sk --exclude=DEBIAN "$tree" | cut -f 1)
