@@ -8,9 +8,9 @@
 //!         daemon | cli  >  kernel  >  policy  >  pci
 //! ```
 //!
-//! One event's way: `kernel::uevent` hears it, `daemon::run` turns it into an
+//! One event's way: `kernel::uevent` hears it, [`daemon::run`] turns it into an
 //! [`engine::event::Event`], [`engine::state::State`] asks for an observation,
-//! resolves, plans ([`policy::plan`]) and answers with effects; `daemon::run`
+//! resolves, plans ([`policy::plan`]) and answers with effects; `daemon::work`
 //! has a helper process apply them, and the function is observed again: what
 //! the kernel says then is what `bus` publishes.
 

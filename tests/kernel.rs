@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use fake_kernel::Fake;
 use vfio_bindd::{
     kernel::{
-        apply::{Order, Outcome, Step, apply},
+        apply::apply,
         inspect::inspect,
+        order::{Order, Outcome, Step},
         scan::{scan_all, scan_function},
     },
     pci::{

@@ -13,14 +13,17 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use zbus::{
-    Connection, DBusError as _, DynamicType, MatchRule, MessageStream, OwnedObjectPath,
-    OwnedVariant, Type, connection::Builder, export::futures_core::Stream as _,
+    Connection, DynamicType, MatchRule, MessageStream, OwnedObjectPath, Type, connection::Builder,
+    export::futures_core::Stream as _,
 };
 
-use super::exit::{Exit, Stop};
+use super::{
+    exit::{Exit, Stop},
+    wire::{Properties, addresses, function, stop, take},
+};
 use crate::{
     bus::api::{FUNCTION, MANAGER, MAPPING, NAME, ROOT},
     pci::address::Address,
@@ -35,7 +38,6 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const BACKLOG: Option<NonZeroUsize> = NonZeroUsize::new(1024);
 const OBJECTS: &str = "org.freedesktop.DBus.ObjectManager";
 
-type Properties = BTreeMap<String, OwnedVariant>;
 type Objects = HashMap<OwnedObjectPath, BTreeMap<String, Properties>>;
 
 /// What the daemon publishes, for `status`.
@@ -239,85 +241,4 @@ impl Client {
             .deserialize()
             .map_err(|error| Stop::failure(format!("{method}: {error}")))
     }
-}
-
-/// What a failed call means to whoever called us.
-fn stop(error: &zbus::Error) -> Stop {
-    let (name, text) = match error {
-        zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone()),
-        // Of the bus itself, which has types for its own errors.
-        zbus::Error::FDO(error) => (
-            error.name().to_string(),
-            error.description().map(str::to_owned),
-        ),
-        error => return Stop::failure(format!("vfio-bindd does not answer: {error}")),
-    };
-    let text = text.unwrap_or_else(|| name.clone());
-    let own = name
-        .strip_prefix(NAME)
-        .and_then(|rest| rest.strip_prefix(".Error."));
-    let exit = match (own, name.as_str()) {
-        (Some("UnknownMapping"), _) => Exit::Unknown,
-        (Some("Refused"), _) => Exit::Refused,
-        (Some("NotReady" | "Timeout" | "Stuck"), _) => Exit::NotSettled,
-        (Some("InvalidConfig"), _) => Exit::Usage,
-        (
-            None,
-            "org.freedesktop.DBus.Error.ServiceUnknown"
-            | "org.freedesktop.DBus.Error.NameHasNoOwner",
-        ) => {
-            let text = "vfio-bindd is not running; see: systemctl status vfio-bindd";
-            return Stop::failure(text);
-        }
-        (None, "org.freedesktop.DBus.Error.AccessDenied") => {
-            return Stop::failure("only root may do this");
-        }
-        _ => Exit::Failure,
-    };
-    Stop::new(exit, text)
-}
-
-fn take<T>(properties: &mut Properties, name: &str) -> Result<T, Stop>
-where
-    T: TryFrom<OwnedVariant>,
-    T::Error: std::fmt::Display,
-{
-    let value = properties
-        .remove(name)
-        .ok_or_else(|| Stop::failure(format!("the daemon does not publish {name}")))?;
-    T::try_from(value).map_err(|error| Stop::failure(format!("{name}: {error}")))
-}
-
-fn addresses(texts: &[String]) -> Result<Vec<Address>, Stop> {
-    let parsed = texts.iter().map(|text| {
-        text.parse()
-            .map_err(|_| Stop::failure(format!("the daemon says {text}, which is no address")))
-    });
-    parsed.collect()
-}
-
-/// A function with the keys that `functions --json` has too.
-fn function(mut one: Properties) -> Result<(Address, Value), Stop> {
-    let one = &mut one;
-    let address = addresses(&[take(one, "Address")?])?;
-    let address = address
-        .first()
-        .copied()
-        .ok_or_else(|| Stop::failure("the daemon publishes a function without an address"))?;
-    let id = |vendor: u16, device: u16| format!("{vendor:04x}:{device:04x}");
-    let known = |number: i32| (number >= 0).then_some(number);
-    let value = json!({
-        "address": address,
-        "id": id(take(one, "VendorId")?, take(one, "DeviceId")?),
-        "subsystem": id(take(one, "SubsystemVendorId")?, take(one, "SubsystemDeviceId")?),
-        "class": format!("{:06x}", take::<u32>(one, "Class")?),
-        "numa_node": known(take(one, "NumaNode")?),
-        "iommu_group": known(take(one, "IommuGroup")?),
-        "driver": take::<String>(one, "Driver")?,
-        "node": take::<String>(one, "Node")?,
-        "reset_methods": take::<Vec<String>>(one, "ResetMethods")?,
-        "mappings": take::<Vec<String>>(one, "Mappings")?,
-        "state": take::<String>(one, "State")?,
-    });
-    Ok((address, value))
 }

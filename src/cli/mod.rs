@@ -8,6 +8,7 @@ mod formats;
 mod local;
 mod render;
 mod show;
+mod wire;
 
 pub use commands::run;
 pub use exit::Exit;

@@ -7,3 +7,4 @@ pub mod journal;
 pub mod map_file;
 pub mod notify;
 pub mod run;
+mod work;

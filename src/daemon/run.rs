@@ -1,12 +1,10 @@
-//! The loop: every source becomes one event, every effect is carried out.
+//! The loop: every source becomes one event.
 //!
-//! Owns the sources and the clock. Decides nothing: `engine::state` does. Never
-//! writes to sysfs, never waits for a helper, never reads what takes a lock.
+//! Owns the sources and their order; `daemon::work` does what follows.
 
 use std::{
-    ffi::OsString,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,33 +15,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{
-    callers::Waiting,
-    journal,
-    map_file::MapFile,
-    notify::{self, Notifier},
-};
+use super::{notify, work::Work};
 use crate::{
-    bus::publish::{self, Request},
-    engine::{
-        event::{Effect, Event, Outcome},
-        snapshot::Snapshot,
-        state::State,
-    },
-    kernel::{
-        apply::{self, Order},
-        config_files,
-        helper::{
-            self,
-            pool::{Pool, PoolError},
-            protocol::Reply,
-        },
-        scan::{scan_all, scan_function},
-        sysfs::HostSysfs,
-        uevent::{Heard, Monitor},
-    },
-    pci::address::Address,
-    policy::{config::parse, model::Policy, resolve::Held},
+    bus::publish,
+    engine::{event::Event, snapshot::Snapshot},
+    kernel::uevent::{Heard, Monitor},
 };
 
 /// How often everything is looked at, whatever the kernel said: what was
@@ -80,26 +56,6 @@ pub enum StartError {
     Program(#[source] io::Error),
 }
 
-/// The loop's belongings.
-struct Loop {
-    options: Options,
-    started: Instant,
-    state: State,
-    pool: Pool,
-    sysfs: Arc<HostSysfs>,
-    events: mpsc::UnboundedSender<Event>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    notifier: Notifier,
-    map_file: Option<MapFile>,
-    /// Whether the config is being read. One read at a time, or an older one
-    /// could come in last.
-    reading: bool,
-    /// Whether it was asked for meanwhile.
-    read_again: bool,
-    rescans: Waiting,
-    reloads: Waiting,
-}
-
 /// Runs until a signal says to end.
 ///
 /// # Errors
@@ -113,20 +69,17 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let mut interrupt = signals(SignalKind::interrupt())?;
     let (events, mut finished) = mpsc::unbounded_channel();
     let (request_sender, mut requests) = mpsc::channel(16);
+    let bus_address = options.bus_address.clone();
     let (snapshots, followed) = watch::channel(Arc::new(Snapshot::starting()));
-    let mut this = Loop::new(options, events, snapshots)?;
-    tokio::spawn(publish::run(
-        this.options.bus_address.clone(),
-        followed,
-        request_sender,
-    ));
+    let mut this = Work::new(options, events, snapshots)?;
+    tokio::spawn(publish::run(bus_address, followed, request_sender));
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     audit.reset();
     let mut watchdog = notify::watchdog().map(interval);
     this.read_config();
     loop {
-        let tick = this.state.next_tick(this.now()).map(|at| this.started + at);
+        let tick = this.next_tick();
         let event = tokio::select! {
             heard = monitor.next() => Some(match heard.map_err(StartError::Uevents)? {
                 Heard::Changed(address) => Event::Changed(address),
@@ -169,216 +122,5 @@ async fn beat(watchdog: Option<&mut tokio::time::Interval>) {
             interval.tick().await;
         }
         None => std::future::pending().await,
-    }
-}
-
-impl Loop {
-    fn new(
-        options: Options,
-        events: mpsc::UnboundedSender<Event>,
-        snapshots: watch::Sender<Arc<Snapshot>>,
-    ) -> Result<Self, StartError> {
-        let program = std::env::current_exe().map_err(StartError::Program)?;
-        let arguments: [OsString; 3] = [
-            "--helper".into(),
-            "--sysfs-root".into(),
-            options.sysfs_root.clone().into(),
-        ];
-        // systemd.exec(5), RuntimeDirectory=. Started by hand there is none.
-        let directory = std::env::var_os("RUNTIME_DIRECTORY");
-        let map_file = directory.map(|directory| MapFile::new(Path::new(&directory)));
-        let held = map_file
-            .as_ref()
-            .map_or_else(|| Ok(Held::new()), MapFile::held);
-        let held = held.unwrap_or_else(|error| {
-            tracing::warn!("what mappings held before cannot be read: {error}");
-            Held::new()
-        });
-        Ok(Self {
-            started: Instant::now(),
-            state: State::new(held, options.dry_run),
-            pool: Pool::new(program, arguments.into()),
-            sysfs: Arc::new(HostSysfs::new(&options.sysfs_root)),
-            options,
-            events,
-            snapshots,
-            notifier: Notifier::default(),
-            map_file,
-            reading: false,
-            read_again: false,
-            rescans: Waiting::default(),
-            reloads: Waiting::default(),
-        })
-    }
-
-    fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn request(&mut self, request: Request) -> Option<Event> {
-        match request {
-            Request::Reload(waiting) => {
-                self.reloads.add(waiting);
-                self.read_config();
-                None
-            }
-            Request::Rescan(waiting) => {
-                self.rescans.add(waiting);
-                Some(Event::Rescan)
-            }
-        }
-    }
-
-    /// Reads the config beside the loop: a disk may be slow.
-    fn read_config(&mut self) {
-        if self.reading {
-            self.read_again = true;
-            return;
-        }
-        self.reading = true;
-        self.reloads.begun();
-        self.notifier.reloading();
-        let file = self.options.config.clone();
-        self.beside(move || Event::Config(config(file.as_deref())));
-    }
-
-    /// Has `work` done on another thread; its event comes back to the loop.
-    fn beside(&self, work: impl FnOnce() -> Event + Send + 'static) {
-        let events = self.events.clone();
-        tokio::task::spawn_blocking(move || finish(&events, work()));
-    }
-
-    fn handle(&mut self, event: Event) {
-        // Before its effects begin another scan.
-        let rescanned = match &event {
-            Event::Scanned(result) => {
-                let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
-                Some((self.rescans.done(), result))
-            }
-            _ => None,
-        };
-        let config = match &event {
-            Event::Config(config) => Some(config.as_ref().map(|_| ()).map_err(Clone::clone)),
-            _ => None,
-        };
-        for effect in self.state.handle(event, self.now()) {
-            self.carry_out(effect);
-        }
-        if let Some((callers, result)) = rescanned {
-            callers.answer(&result);
-        }
-        if let Some(result) = config {
-            self.reloads.done().answer(&result);
-            self.notifier.reloaded();
-            self.reading = false;
-            if std::mem::take(&mut self.read_again) {
-                self.read_config();
-            }
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Scan => {
-                self.rescans.begun();
-                let sysfs = Arc::clone(&self.sysfs);
-                self.beside(move || {
-                    Event::Scanned(scan_all(&*sysfs).map_err(|error| error.to_string()))
-                });
-            }
-            Effect::Observe(address) => {
-                let sysfs = Arc::clone(&self.sysfs);
-                self.beside(move || {
-                    let function = scan_function(&*sysfs, address);
-                    Event::Observed(address, function.map(Box::new))
-                });
-            }
-            Effect::Inspect {
-                address,
-                serial_known,
-            } => {
-                let request = helper::protocol::Request::Inspect {
-                    address,
-                    serial_known,
-                };
-                self.ask_helper(address, request);
-            }
-            Effect::Apply(action) => {
-                let request = helper::protocol::Request::Apply(Order::from(&action));
-                self.ask_helper(action.address, request);
-            }
-            Effect::Publish(snapshot) => self.publish(snapshot),
-            Effect::Report(report) => journal::report(&report),
-        }
-    }
-
-    /// Never waited for: a helper that is late answers late, or never.
-    fn ask_helper(&self, address: Address, request: helper::protocol::Request) {
-        let pool = self.pool.clone();
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let reply = pool.call(&request).await;
-            finish(&events, helped(address, &request, reply));
-        });
-    }
-
-    fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        if let Some(file) = &self.map_file
-            && let Err(error) = file.write(&snapshot)
-        {
-            tracing::warn!("map.json cannot be written: {error}");
-        }
-        self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.notifier.snapshot(&snapshot);
-    }
-}
-
-/// What a helper's answer means to the engine.
-fn helped(
-    address: Address,
-    request: &helper::protocol::Request,
-    reply: Result<Reply, PoolError>,
-) -> Event {
-    match (request, reply) {
-        (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
-        (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
-        (helper::protocol::Request::Inspect { .. }, Err(error)) => {
-            Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
-        }
-        (helper::protocol::Request::Apply(_), Err(error)) => {
-            let step = "asking a helper".to_owned();
-            let text = error.to_string();
-            Event::Applied(address, Outcome::Failed { step, text })
-        }
-    }
-}
-
-fn ended(outcome: apply::Outcome) -> Outcome {
-    match outcome {
-        apply::Outcome::Bound { from } => Outcome::Bound(from),
-        apply::Outcome::AlreadyBound => Outcome::AlreadyBound,
-        apply::Outcome::Gone => Outcome::Gone,
-        apply::Outcome::Refused { text } => Outcome::Refused(text),
-        apply::Outcome::Failed { step, text } => Outcome::Failed {
-            step: step.as_str().to_owned(),
-            text,
-        },
-    }
-}
-
-/// Reads and validates the config; what is not honoured yet is told.
-fn config(file: Option<&Path>) -> Result<Policy, String> {
-    let sources = config_files::read(file).map_err(|error| error.to_string())?;
-    let config = parse(&sources).map_err(|errors| errors.to_string())?;
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
-    }
-    Ok(config.policy)
-}
-
-/// Brings an event back to the loop; at the daemon's end there is none.
-fn finish(events: &mpsc::UnboundedSender<Event>, event: Event) {
-    if events.send(event).is_err() {
-        tracing::debug!("the daemon ended first");
     }
 }

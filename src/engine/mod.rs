@@ -2,6 +2,7 @@
 
 pub mod event;
 mod flight;
+mod intake;
 mod project;
 mod reconcile;
 pub mod report;

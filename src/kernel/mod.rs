@@ -7,6 +7,7 @@ pub mod config_files;
 pub mod helper;
 pub mod inspect;
 pub mod names;
+pub mod order;
 pub mod record;
 pub mod scan;
 pub mod sysfs;

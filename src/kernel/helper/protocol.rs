@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kernel::apply::{Order, Outcome},
+    kernel::order::{Order, Outcome},
     pci::{address::Address, function::Inspection},
 };
 

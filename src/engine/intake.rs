@@ -1,0 +1,206 @@
+//! Intake: what each kind of news changes in what the daemon knows.
+//!
+//! The first half of [`State`]; what follows from it is `reconcile`'s.
+
+use std::time::Duration;
+
+use super::{
+    event::{Effect, Outcome},
+    flight::Errand,
+    report::Report,
+    state::State,
+};
+use crate::{
+    pci::{
+        address::Address,
+        function::{Function, Inspection},
+        inventory::Inventory,
+    },
+    policy::model::Policy,
+};
+
+impl State {
+    pub(super) fn configured(
+        &mut self,
+        config: Result<Policy, String>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        match config {
+            Ok(policy) => {
+                effects.push(Effect::Report(Report::ConfigLoaded {
+                    mappings: policy.mappings.len(),
+                }));
+                self.policy = Some(policy);
+                self.rejected.clear();
+                self.retries.forget_all();
+                if self.inventory.is_none() {
+                    self.scan(effects);
+                }
+            }
+            Err(text) => {
+                let old_goes_on = self.policy.is_some();
+                effects.push(Effect::Report(Report::ConfigRejected {
+                    text: text.clone(),
+                    old_goes_on,
+                }));
+                self.rejected = if old_goes_on {
+                    format!("the config on disk was not taken, the one before goes on:\n{text}")
+                } else {
+                    text
+                };
+            }
+        }
+        self.reconcile_at = Some(now);
+    }
+
+    pub(super) fn scanned(
+        &mut self,
+        scanned: Result<Inventory, String>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.inventory.take();
+        let mut inventory = match scanned {
+            Ok(inventory) => inventory,
+            Err(text) => {
+                effects.push(Effect::Report(Report::ScanFailed { text }));
+                // The next audit tries again; a host without PCI has none.
+                known.clone().unwrap_or_default()
+            }
+        };
+        if let Some(old) = &known {
+            for function in old.iter() {
+                if let Some(new) = inventory.get_mut(function.address)
+                    && new.same_device(function)
+                {
+                    new.inspection.clone_from(&function.inspection);
+                    self.stale.insert(function.address);
+                }
+            }
+        }
+        self.inventory = Some(inventory);
+        self.scanning = false;
+        if std::mem::take(&mut self.scan_again) {
+            self.scan(effects);
+        }
+        self.reconcile_at = Some(now);
+    }
+
+    pub(super) fn observed(
+        &mut self,
+        address: Address,
+        function: Option<Box<Function>>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.observing.remove(&address);
+        if self.observe_again.remove(&address) {
+            self.observe(address, effects);
+            return;
+        }
+        let Some(mut function) = function else {
+            self.removed(address, now);
+            return;
+        };
+        let Some(inventory) = self.inventory.as_mut() else {
+            return;
+        };
+        match inventory.get(address) {
+            Some(old) if old.same_device(&function) => {
+                function.inspection.clone_from(&old.inspection);
+            }
+            Some(_) => self.retries.forget(address),
+            None => {}
+        }
+        inventory.insert(*function);
+        self.soon(now);
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        address: Address,
+        inspection: Result<Option<Inspection>, String>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.land(address, effects);
+        let function = self.inventory.as_mut().and_then(|all| all.get_mut(address));
+        match (inspection, function) {
+            (Ok(Some(mut new)), Some(function)) => {
+                if let Some(old) = function.inspection.take() {
+                    // It was read once and is not read again.
+                    new.serial = new.serial.or(old.serial);
+                }
+                function.inspection = Some(new);
+            }
+            (Ok(_), _) => self.observe(address, effects),
+            (Err(text), _) => {
+                self.retries.failed(address, now, text, false);
+            }
+        }
+        // A helper is free, and its place must not stay empty for long.
+        self.reconcile_at = Some(now);
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        address: Address,
+        outcome: Outcome,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let errand = self.land(address, effects);
+        let Some(Errand::Apply(action)) = errand else {
+            return;
+        };
+        match outcome {
+            Outcome::Bound(from) => {
+                self.retries.forget(address);
+                effects.push(Effect::Report(Report::Bound {
+                    address,
+                    driver: action.driver.to_owned(),
+                    mappings: action.mappings,
+                    why: action.why,
+                    from,
+                }));
+            }
+            Outcome::AlreadyBound | Outcome::Gone => self.retries.forget(address),
+            Outcome::Refused(text) => {
+                self.retries.failed(address, now, text, true);
+            }
+            Outcome::Failed { step, text } => {
+                let why = format!("{step}: {text}");
+                let wait = self.retries.failed(address, now, why, false);
+                effects.push(Effect::Report(Report::NotBound {
+                    address,
+                    mappings: action.mappings,
+                    step,
+                    text,
+                    retry_in_secs: wait.as_secs(),
+                }));
+            }
+        }
+        self.stale.insert(address);
+        // The kernel's word counts, not the helper's.
+        self.observe(address, effects);
+        self.reconcile_at = Some(now);
+    }
+
+    pub(super) fn removed(&mut self, address: Address, now: Duration) {
+        if let Some(inventory) = self.inventory.as_mut() {
+            inventory.remove(address);
+        }
+        self.retries.forget(address);
+        self.stale.remove(&address);
+        for addresses in self.held.values_mut() {
+            addresses.remove(&address);
+        }
+        // What is being looked at now may have been read before it went.
+        self.scan_again |= self.scanning;
+        if self.observing.contains(&address) {
+            self.observe_again.insert(address);
+        }
+        self.soon(now);
+    }
+}
