@@ -16,8 +16,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use zbus::{
-    Connection, DynamicType, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, Type,
-    connection::Builder, export::futures_core::Stream as _,
+    Connection, DBusError as _, DynamicType, MatchRule, MessageStream, OwnedObjectPath,
+    OwnedVariant, Type, connection::Builder, export::futures_core::Stream as _,
 };
 
 use super::exit::{Exit, Stop};
@@ -243,10 +243,16 @@ impl Client {
 
 /// What a failed call means to whoever called us.
 fn stop(error: &zbus::Error) -> Stop {
-    let zbus::Error::MethodError(name, text, _) = error else {
-        return Stop::failure(format!("vfio-bindd does not answer: {error}"));
+    let (name, text) = match error {
+        zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone()),
+        // Of the bus itself, which has types for its own errors.
+        zbus::Error::FDO(error) => (
+            error.name().to_string(),
+            error.description().map(str::to_owned),
+        ),
+        error => return Stop::failure(format!("vfio-bindd does not answer: {error}")),
     };
-    let text = text.clone().unwrap_or_else(|| name.to_string());
+    let text = text.unwrap_or_else(|| name.clone());
     let own = name
         .strip_prefix(NAME)
         .and_then(|rest| rest.strip_prefix(".Error."));

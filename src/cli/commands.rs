@@ -94,8 +94,10 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Reload => Client::connect(bus).await?.order("Reload").await,
         Verb::Rescan => Client::connect(bus).await?.order("Rescan").await,
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vfio-bindctl", out);
-            Ok(())
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vfio-bindctl", &mut script);
+            Ok(out.write_all(&script)?)
         }
         Verb::Helper => Ok(serve(io::stdin().as_fd().try_clone_to_owned()?, root)?),
     }

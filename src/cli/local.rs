@@ -97,7 +97,7 @@ impl Host {
     async fn inspect(&mut self, addresses: BTreeSet<Address>) -> Result<(), Stop> {
         let program = std::env::current_exe()?;
         let root = self.root.clone().into();
-        let pool = Pool::new(program, vec!["--sysfs-root".into(), root, "helper".into()]);
+        let pool = Pool::new(program, vec!["--sysfs-root".into(), root, "helper".into()]).silent();
         let mut waiting = addresses.into_iter();
         let mut asked = JoinSet::new();
         loop {

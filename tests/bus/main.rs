@@ -12,6 +12,7 @@ mod tree;
 
 mod answers;
 mod client;
+mod ctl;
 mod daemon;
 mod introspection;
 mod life;

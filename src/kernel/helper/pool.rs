@@ -46,6 +46,7 @@ pub enum PoolError {
 #[derive(Clone, Debug)]
 pub struct Pool {
     program: Arc<(PathBuf, Vec<OsString>)>,
+    silent: bool,
     idle: Arc<Mutex<Vec<Helper>>>,
 }
 
@@ -63,8 +64,17 @@ impl Pool {
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
         Self {
             program: Arc::new((program, arguments)),
+            silent: false,
             idle: Arc::default(),
         }
+    }
+
+    /// Helpers that do not keep our standard error: whoever reads that until
+    /// its end would wait for one that hangs.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.silent = true;
+        self
     }
 
     /// Has a helper answer `request`, however long that takes.
@@ -98,8 +108,14 @@ impl Pool {
         let (program, arguments) = &*self.program;
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
+        let stderr = if self.silent {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        };
         let child = Command::new(program)
             .args(arguments)
+            .stderr(stderr)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A Ctrl-C for the daemon must not break off a bind half-way.

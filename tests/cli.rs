@@ -1,0 +1,210 @@
+//! What vfio-bindctl says without a daemon: of a directory that looks like
+//! `/sys`, of config files, of recorded hosts.
+
+#![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
+
+#[path = "support/tree.rs"]
+mod tree;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use tree::Tree;
+
+const NIC: &str = "0000:00:02.0";
+const TWIN: &str = "0000:00:03.0";
+
+fn ctl(tree: &Tree, args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"))
+        .arg("--sysfs-root")
+        .arg(tree.root())
+        .args(args)
+        .env_clear()
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+fn host() -> Tree {
+    let tree = Tree::new();
+    tree.add(NIC, 2);
+    tree.add(TWIN, 3);
+    tree
+}
+
+fn config(tree: &Tree, text: &str) -> String {
+    let path = tree.root().join("config.toml");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+const ONE: &str = "[mapping.nic]\nmatch = { iommu_group = 2 }\n";
+
+#[test]
+fn functions_are_listed_for_people_and_for_scripts() {
+    let tree = host();
+    tree.bind(TWIN);
+    let (code, out, err) = ctl(&tree, &["functions"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(lines[0].starts_with("ADDRESS       ID         CLASS   NODE  GROUP  DRIVER"));
+    assert!(lines[1].starts_with("0000:00:02.0  8086:10d3  020000  -     2      -"));
+    assert!(lines[2].starts_with("0000:00:03.0  8086:10d3  020000  -     3      vfio-pci"));
+    let (_, out, _) = ctl(&tree, &["functions", "--json"]);
+    let functions: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(functions[1]["driver"], "vfio-pci");
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_does_nothing() {
+    let tree = host();
+    let file = config(&tree, ONE);
+    let (code, out, err) = ctl(&tree, &["plan", "--config", &file]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("nic: can be bound\n  0000:00:02.0 [8086:10d3]"),
+        "{out}"
+    );
+    assert!(out.contains("chosen by iommu_group=2"), "{out}");
+    assert!(out.ends_with("would be bound to vfio-pci\n"), "{out}");
+    let set = fs::read_to_string(tree.attribute(NIC, "driver_override")).unwrap();
+    assert_eq!(set, "(null)\n");
+    tree.bind(NIC);
+    let (_, out, _) = ctl(&tree, &["plan", "--config", &file]);
+    assert!(
+        out.starts_with("nic: bound\n") && out.ends_with("is bound\n"),
+        "{out}"
+    );
+    let (code, out, _) = ctl(&tree, &["plan", "--config", &file, "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &plan["mappings"]["nic"]["verdict"]),
+        (0, &"ready".into())
+    );
+}
+
+#[test]
+fn a_function_that_does_not_answer_holds_the_plan_up_for_seconds_only() {
+    let tree = host();
+    tree.hang(NIC, "driver_override");
+    let file = config(&tree, ONE);
+    let (code, out, err) = ctl(&tree, &["plan", "--config", &file]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("nic: not known yet"), "{out}");
+    assert!(
+        err.contains("0000:00:02.0: its attributes cannot be read"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_dump_is_planned_on_elsewhere() {
+    let tree = host();
+    let (code, dump, err) = ctl(&tree, &["dump"]);
+    assert_eq!(code, 0, "{err}");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("host.jsonl");
+    fs::write(&file, &dump).unwrap();
+    let elsewhere = Tree::new();
+    let host = file.to_str().unwrap();
+    let policy = config(&elsewhere, ONE);
+    let here = ctl(&tree, &["plan", "--config", &policy]);
+    let there = ctl(&elsewhere, &["plan", "--config", &policy, "--host", host]);
+    assert_eq!((here.0, here.1), (there.0, there.1));
+    fs::write(&file, dump.replace("\"id\"", "\"idd\"")).unwrap();
+    let (code, out, err) = ctl(&elsewhere, &["plan", "--config", &policy, "--host", host]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.contains("host.jsonl: line 2: this is no function"),
+        "{err}"
+    );
+    let (code, _, err) = ctl(
+        &elsewhere,
+        &["plan", "--config", &policy, "--host", "/nowhere"],
+    );
+    assert_eq!(code, 2);
+    assert!(err.contains("/nowhere: No such file"), "{err}");
+}
+
+#[test]
+fn check_tells_all_mistakes_and_where_they_are() {
+    let tree = host();
+    let good = config(&tree, ONE);
+    let (code, out, _) = ctl(&tree, &["check", &good]);
+    assert_eq!((code, out), (0, format!("{good}: ok, 1 mapping\n")));
+    let bad = config(&tree, "[mapping.nic]\nmatch = { nume = 1 }\ntake = 0\n");
+    let (code, out, err) = ctl(&tree, &["check", &bad]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    // An editor jumps to a place that begins its line.
+    assert!(
+        err.starts_with(&format!("{bad}:2:11: unknown key `nume`")),
+        "{err}"
+    );
+    assert!(
+        err.contains("did you mean `numa`?") && err.contains(":3:8: `take` is 0"),
+        "{err}"
+    );
+    let (code, out, err) = ctl(&tree, &["check", &bad, "--json"]);
+    assert_eq!((code, err.as_str()), (2, ""));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["valid"], false);
+    assert_eq!(report["errors"][0]["line"], 2);
+    assert_eq!(report["errors"][1]["column"], 8);
+    let (code, _, err) = ctl(&tree, &["check", "/nowhere.toml"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("/nowhere.toml: "), "{err}");
+}
+
+#[test]
+fn each_failure_is_one_clear_line() {
+    let tree = host();
+    let nowhere = Path::new("/nowhere");
+    let output = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"))
+        .arg("--sysfs-root")
+        .arg(nowhere)
+        .arg("functions")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        err.starts_with("vfio-bindctl: /nowhere/bus/pci/devices: "),
+        "{err}"
+    );
+    let (code, _, err) = ctl(&tree, &["--bus-address", "unix:path=/nowhere", "status"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with("vfio-bindctl: D-Bus cannot be reached: "),
+        "{err}"
+    );
+    assert_eq!(err.lines().count(), 1, "{err}");
+    let (code, _, err) = ctl(&tree, &["stauts"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("status"), "{err}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let tree = host();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = ctl(&tree, &["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(
+            out.contains("resolve") && out.contains("cloud-hypervisor"),
+            "{shell}"
+        );
+    }
+}
