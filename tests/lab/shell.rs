@@ -60,12 +60,18 @@ impl Shell {
         mut alive: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let end = Instant::now() + limit;
-        loop {
+        for turn in 1.. {
             alive()?;
-            // A quote or a half line of an earlier command must not swallow it.
             self.count += 1;
             let number = self.count;
-            self.send(&format!("\nprintf '%s-%s\\n' LAB-READY {number}\n"))?;
+            // The port may have lost a part of what was sent while the guest
+            // booted. No quote is used that could stay open, and now and then
+            // the shell is made to start anew, whatever it has heard so far.
+            if turn % 10 == 0 {
+                self.send("\x03")?;
+                sleep(Duration::from_millis(500));
+            }
+            self.send(&format!("\nprintf %s-%s\\\\n LAB-READY {number}\n"))?;
             if self
                 .hear(&format!("LAB-READY-{number}\n"), Duration::from_secs(2))?
                 .is_some()
@@ -73,13 +79,14 @@ impl Shell {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(format!(
-                    "no shell in the guest within {} s",
-                    limit.as_secs()
-                ));
+                break;
             }
             sleep(Duration::from_millis(200));
         }
+        Err(format!(
+            "no shell in the guest within {} s",
+            limit.as_secs()
+        ))
     }
 
     /// Runs a command in a subshell without input and waits for its end.

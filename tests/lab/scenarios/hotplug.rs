@@ -20,9 +20,9 @@ match = { path = "0000:00:18.0/00.0" }
 /// Writes what the daemon tells on the bus, and what `watch` makes of it.
 const LISTEN: &str = "
     systemctl stop lab-monitor lab-watch 2>/dev/null; rm -f /run/lab-monitor /run/lab-watch
-    systemd-run --quiet --collect --unit=lab-monitor -p StandardOutput=file:/run/lab-monitor \
+    systemd-run --quiet --collect --unit=lab-monitor -p StandardOutput=append:/run/lab-monitor \
         stdbuf -oL busctl monitor --json=short org.vfiobindd1
-    systemd-run --quiet --collect --unit=lab-watch -p StandardOutput=file:/run/lab-watch \
+    systemd-run --quiet --collect --unit=lab-watch -p StandardOutput=append:/run/lab-watch \
         vfio-bindctl watch
     sleep 2; systemctl is-active lab-monitor lab-watch";
 
