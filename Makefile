@@ -8,20 +8,22 @@ export CARGO_TERM_COLOR ?= auto
 # The package that the lab installs.
 DEB = VFIO_BINDD_DEB=$$(echo target/debian/vfio-bindd_*.deb)
 
-.PHONY: test check deb lab lab-test deps deps-deb deps-lab fmt clippy unit doc
+.PHONY: test check deb lab lab-test deps deps-build deps-deb deps-lab fmt clippy unit doc
 
 test: check lab-test
 
 check: fmt clippy unit doc
 
 # Each installs what is missing on a Debian-like machine, and says nothing where
-# everything is there.
-deps:
-	@packaging/deps.sh gcc:/usr/bin/cc pkg-config:/usr/bin/pkg-config \
-		libudev-dev:/usr/include/libudev.h dbus:/usr/bin/dbus-daemon \
-		mandoc:/usr/bin/mandoc
+# everything is there. What gcc only recommends has to be named.
+deps-build:
+	@packaging/deps.sh gcc:/usr/bin/cc libc6-dev:/usr/include/stdio.h \
+		pkg-config:/usr/bin/pkg-config libudev-dev:/usr/include/libudev.h
 
-deps-deb: deps
+deps: deps-build
+	@packaging/deps.sh dbus:/usr/bin/dbus-daemon mandoc:/usr/bin/mandoc
+
+deps-deb: deps-build
 	@packaging/deps.sh dpkg-dev:/usr/bin/dpkg-shlibdeps
 
 deps-lab: deps-deb

@@ -2,40 +2,55 @@
 # Builds target/debian/vfio-bindd_VERSION_ARCH.deb out of this checkout.
 #
 # By dpkg's own tools and not by debhelper: it is one package of one crate, and
-# a fresh machine has to fetch nothing but dpkg-dev for it. Built on Debian 12
-# it runs on 12 and 13; dpkg-shlibdeps states what it needs.
+# a fresh machine has to fetch nothing but dpkg-dev for it. dpkg-shlibdeps states
+# what the binaries need of the C library that they were linked with, so what is
+# built on Debian 12 installs on 12 and 13, and what is built on 13 may not on 12.
 set -eu
+umask 022
 cd "$(dirname "$0")/.."
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+maintainer=$(sed -n 's/^Maintainer: //p' packaging/debian/control)
 arch=$(dpkg --print-architecture)
 out=target/debian
 # As dpkg-shlibdeps wants it: the package's tree beside a debian/control.
 tree=$out/build/debian/vfio-bindd
+control=$tree/DEBIAN
 deb=$out/vfio-bindd_${version}_$arch.deb
+
+# Same source, same package: no time but that of the commit is in it.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
 
 # No path of the machine that built it stays in the binaries. The flags are part
 # of what cargo compares, hence a target directory of its own.
-sources=$(rustc --print sysroot)/lib/rustlib/src/rust
-RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=. --remap-path-prefix=$sources=rust \
---remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
-    "${CARGO:-cargo}" build --release --locked --bins --target-dir target/package
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+sysroot=$(rustc --print sysroot)
+separator=$(printf '\037')
+flags=$(printf '%s' "${RUSTFLAGS:-}" | tr -s ' ' "$separator")
+# What comes later is tried first, so the narrower path follows the wider one.
+for pair in "$PWD=." "$cargo_home=cargo" "$sysroot/lib/rustlib/src/rust=rust"; do
+    flags=$flags${flags:+$separator}--remap-path-prefix=$pair
+done
+CARGO_ENCODED_RUSTFLAGS=$flags "${CARGO:-cargo}" build --release --locked --bins \
+    --target-dir target/package
 built=target/package/release
 for binary in vfio-bindd vfio-bindctl; do
-    if grep -qF -e "$PWD" -e "$HOME/" "$built/$binary"; then
+    if grep -qF -e "$PWD" -e "$cargo_home/" -e "$sysroot/lib/rustlib" "$built/$binary"; then
         echo "deb.sh: $binary names a directory of this machine" >&2
         exit 1
     fi
 done
 
 rm -rf "$out"
-control=$tree/DEBIAN
 mkdir -p "$control"
 put() { # MODE SOURCE TARGET
     install -D -m "$1" "$2" "$tree$3"
 }
 put 0755 "$built/vfio-bindd" /usr/bin/vfio-bindd
 put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
+# /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
+# both finds units there, and Debian 13 wants no file of a package below /lib.
 put 0644 systemd/vfio-bindd.service /usr/lib/systemd/system/vfio-bindd.service
 for unit in microvm@ microvm-pci-devices@; do
     put 0644 systemd/after-vfio-bindd.conf "/usr/lib/systemd/system/$unit.service.d/after-vfio-bindd.conf"
@@ -47,13 +62,21 @@ install -d "$tree/etc/vfio-bindd/config.d"
 
 doc=/usr/share/doc/vfio-bindd
 put 0644 README.md "$doc/README.md"
+put 0644 CHANGELOG.md "$doc/CHANGELOG.md"
 put 0644 config.example.toml "$doc/examples/config.example.toml"
 put 0644 packaging/debian/copyright "$doc/copyright"
-put 0644 CHANGELOG.md "$doc/changelog"
+# What Debian's tools read of a package that is its own upstream.
+cat >"$tree$doc/changelog" <<CHANGELOG
+vfio-bindd ($version) unstable; urgency=medium
+
+  * What changed is in CHANGELOG.md.gz.
+
+ -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+CHANGELOG
 for page in packaging/man/*.[1-8]; do
     put 0644 "$page" "/usr/share/man/man${page##*.}/${page##*/}"
 done
-find "$tree/usr/share/man" "$tree$doc/changelog" -type f -exec gzip -9n {} +
+find "$tree/usr/share/man" "$tree$doc/changelog" "$tree$doc/CHANGELOG.md" -type f -exec gzip -9n {} +
 
 completion() { # SHELL TARGET
     install -d "$tree${2%/*}"
@@ -69,15 +92,17 @@ depends=$(cd "$out/build" && dpkg-shlibdeps -O debian/vfio-bindd/usr/bin/* |
 
 (cd "$tree" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$control/md5sums"
 echo /etc/vfio-bindd/config.toml >"$control/conffiles"
-size=$(du -sk --exclude=DEBIAN "$tree" | cut -f 1)
+# As dpkg-gencontrol counts it, so that it does not hang on the file system.
+size=$(find "$tree" -path "$control" -prune -o -type f -printf '%s\n' -o -printf '1\n' |
+    awk '{ sum += int(($1 + 1023) / 1024) } END { print sum }')
 sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@SIZE@/$size/" -e "s/@DEPENDS@/$depends/" \
     packaging/debian/control >"$control/control"
 for script in postinst prerm postrm; do
     install -m 0755 "packaging/debian/$script" "$control/$script"
 done
 
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
+# A checkout with the set-group-ID bit would hand it on, and dpkg-deb refuse it.
+chmod -R g-s "$tree"
 dpkg-deb --root-owner-group -Zxz --build "$tree" "$deb" >/dev/null
 rm -rf "$out/build"
 echo "$deb"

@@ -1,0 +1,57 @@
+//! The package's scripts, and the config that it brings.
+
+use std::process::Command;
+
+use vfio_bindd::policy::config::{Source, parse};
+
+use crate::{checked, file, is_content, path};
+
+const SCRIPTS: [&str; 5] = [
+    "deb.sh",
+    "deps.sh",
+    "debian/postinst",
+    "debian/prerm",
+    "debian/postrm",
+];
+
+#[test]
+fn scripts_are_shell() {
+    for name in SCRIPTS {
+        let script = path("packaging").join(name);
+        let checker = Command::new("sh").arg("-n").arg(&script).output().unwrap();
+        is_content(&checker, name);
+        if let Some(checker) = checked(Command::new("shellcheck").arg(&script)) {
+            is_content(&checker, name);
+        }
+    }
+}
+
+#[test]
+fn scripts_of_the_package_never_touch_what_is_bound() {
+    for name in ["postinst", "prerm", "postrm"] {
+        let script = file(&format!("packaging/debian/{name}"));
+        assert!(
+            script.contains("\nset -e\n"),
+            "{name} goes on after an error"
+        );
+        for word in ["/sys", "unbind", "modprobe", "rmmod", "kill"] {
+            let code = script.lines().filter(|line| !line.trim().starts_with('#'));
+            let found: Vec<_> = code.filter(|line| line.contains(word)).collect();
+            // The directory that says whether systemd runs is no sysfs.
+            let found = found.iter().filter(|line| !line.contains("/run/systemd/"));
+            assert_eq!(found.count(), 0, "{name} has {word}");
+        }
+    }
+}
+
+#[test]
+fn the_config_that_is_installed_binds_nothing() {
+    for name in ["packaging/config.toml", "config.example.toml"] {
+        let sources = [Source {
+            name: name.to_owned(),
+            text: file(name),
+        }];
+        let config = parse(&sources).unwrap();
+        assert!(config.policy.mappings.is_empty(), "{name}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The service's unit.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use crate::{checked, file};
+
+const UNIT: &str = "systemd/vfio-bindd.service";
+
+/// What the unit says to `key`, in all lines of it.
+fn values(key: &str) -> BTreeSet<String> {
+    let unit = file(UNIT);
+    let start = format!("{key}=");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(&start));
+    let words = lines.flat_map(str::split_whitespace);
+    words.map(str::to_owned).collect()
+}
+
+fn has(lines: &[&str]) {
+    let unit = file(UNIT);
+    for line in lines {
+        assert!(unit.lines().any(|one| one == *line), "{line} is not there");
+    }
+}
+
+#[test]
+fn it_is_ready_before_whoever_starts_guests() {
+    for guest in [
+        "pvedaemon.service",
+        "pve-ha-lrm.service",
+        "pve-guests.service",
+        "libvirtd.service",
+        "virtqemud.service",
+        "libvirt-guests.service",
+        "microvms.target",
+    ] {
+        assert!(values("Before").contains(guest), "{guest}");
+    }
+    // Instances are not ordered by their target.
+    assert!(file("systemd/after-vfio-bindd.conf").contains("\nAfter=vfio-bindd.service\n"));
+    for units in ["microvm@", "microvm-pci-devices@"] {
+        assert!(file("packaging/deb.sh").contains(units), "{units}");
+    }
+    has(&[
+        "Type=notify",
+        "WatchdogSec=30s",
+        "WantedBy=multi-user.target",
+    ]);
+}
+
+#[test]
+fn it_holds_up_and_brings_down_nobody() {
+    // With sysinit.target after it, dbus.socket would make a circle.
+    assert!(values("DefaultDependencies").is_empty());
+    for key in ["RequiredBy", "Requires", "BindsTo", "PartOf"] {
+        assert!(values(key).is_empty(), "{key}");
+    }
+    has(&[
+        "TimeoutStartSec=60s",
+        "TimeoutStopSec=10s",
+        "KillMode=mixed",
+    ]);
+}
+
+#[test]
+fn a_restart_finds_what_was_held_and_everyone_can_read_it() {
+    has(&[
+        "RuntimeDirectory=vfio-bindd",
+        "RuntimeDirectoryPreserve=yes",
+        "UMask=0022",
+    ]);
+    assert!(values("RuntimeDirectoryMode").is_empty());
+}
+
+#[test]
+fn it_is_hardened() {
+    has(&[
+        "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN",
+        "DeviceAllow=block-* r",
+        "DevicePolicy=closed",
+        "IPAddressDeny=any",
+        "KeyringMode=private",
+        "LockPersonality=yes",
+        "MemoryDenyWriteExecute=yes",
+        "NoNewPrivileges=yes",
+        "PrivateMounts=yes",
+        "PrivateTmp=yes",
+        "ProtectClock=yes",
+        "ProtectControlGroups=yes",
+        "ProtectHome=yes",
+        "ProtectHostname=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectSystem=strict",
+        "ReadWritePaths=/sys/bus/pci /sys/devices",
+        "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "SystemCallArchitectures=native",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ]);
+    // What hides a part of the host from the guards.
+    for key in [
+        "PrivateNetwork",
+        "PrivateDevices",
+        "PrivateUsers",
+        "ProcSubset",
+    ] {
+        assert!(values(key).is_empty(), "{key}");
+    }
+}
+
+#[test]
+fn systemd_finds_it_clean_and_not_exposed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vfio-bindd.service");
+    let unit = file(UNIT);
+    let installed = unit.replace("/usr/bin/vfio-bindd", env!("CARGO_BIN_EXE_vfio-bindd"));
+    assert_ne!(unit, installed);
+    fs::write(&path, installed).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]);
+    let Some(verified) = checked(verify.arg(&path)) else {
+        return;
+    };
+    // It reads all units of this machine, and may have a word on those too.
+    let told = String::from_utf8_lossy(&verified.stderr);
+    let ours: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("vfio-bindd"))
+        .collect();
+    assert!(ours.is_empty(), "{ours:?}");
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=yes", "--threshold=20", "--no-pager"]);
+    let judged = checked(security.arg(&path)).unwrap();
+    let told = String::from_utf8_lossy(&judged.stdout);
+    assert!(judged.status.success(), "{told}{judged:?}");
+}
