@@ -255,6 +255,22 @@ fn what_cannot_be_listed_is_in_use() {
 }
 
 #[test]
+fn an_interface_that_is_renamed_meanwhile_is_looked_at_again() {
+    let named = |names: &[&str]| {
+        let fake = with_interface();
+        let names = names.iter().map(|name| format!("class/net/{name}"));
+        let place = "class/net/enp1s0".to_owned();
+        fake.with(|kernel| kernel.renames.insert(place, names.collect()));
+        evidence(&fake)
+    };
+    assert_eq!(named(&["lan0"]), Vec::<String>::new());
+    assert_eq!(
+        named(&["f", "e", "d", "c", "b", "a"]),
+        [": what hangs below it changes all the time"]
+    );
+}
+
+#[test]
 fn other_classes_with_a_native_driver_are_in_use() {
     let fake = Fake::new(&["snd_hda_intel"]);
     fake.add("0000:00:01.0", NIC, &[("class", "0x040300")]);

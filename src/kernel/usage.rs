@@ -55,6 +55,9 @@ const TELLING: &[(&str, Guard, &str)] = &[
     ("infiniband", Guard::Network, "an InfiniBand device"),
 ];
 
+/// How often it is looked again if something changed meanwhile.
+const LOOKS: u32 = 5;
+
 /// What the host does with the function at `address`. Without a native driver
 /// it cannot use it.
 pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address) -> Usage {
@@ -63,6 +66,38 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
     let Some(driver) = native.filter(|name| name != "pci-stub") else {
         return Usage::Idle;
     };
+    let unsure = |text: String| {
+        let guard = String::new();
+        Usage::InUse(vec![Evidence { guard, text }])
+    };
+    for _ in 0..LOOKS {
+        let found = below(sysfs, &dir).and_then(|before| {
+            let evidence = evidence(sysfs, disks, &dir, &driver, &before);
+            Ok((evidence, before == below(sysfs, &dir)?))
+        });
+        match found {
+            Ok((evidence, true)) if evidence.is_empty() => return Usage::Idle,
+            Ok((evidence, true)) => return Usage::InUse(evidence),
+            // udev gives a new interface its name just now.
+            Ok((_, false)) => {}
+            Err(error) => {
+                let error = words(&error);
+                return unsure(format!("what hangs below it cannot be listed: {error}"));
+            }
+        }
+    }
+    unsure("what hangs below it changes all the time".to_owned())
+}
+
+/// What speaks for a use of the function that `driver` holds, by what hangs
+/// below it.
+fn evidence(
+    sysfs: &(impl Sysfs + ?Sized),
+    disks: &impl Disks,
+    dir: &str,
+    driver: &str,
+    below: &Below,
+) -> Vec<Evidence> {
     let mut evidence = Vec::new();
     let mut add = |guard: Option<Guard>, text: String| {
         evidence.push(Evidence {
@@ -71,14 +106,6 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
                 .unwrap_or_default(),
             text,
         });
-    };
-    let below = match below(sysfs, &dir) {
-        Ok(below) => below,
-        Err(error) => {
-            let text = format!("what hangs below it cannot be listed: {}", words(&error));
-            add(None, text);
-            return Usage::InUse(evidence);
-        }
     };
     let of_class = |class: &str| below.get(class).map_or(&[][..], Vec::as_slice);
     for (class, guard, what) in TELLING {
@@ -109,18 +136,17 @@ pub fn usage(sysfs: &(impl Sysfs + ?Sized), disks: &impl Disks, address: Address
     for (guard, text) in interfaces_in_use(sysfs, of_class("net")) {
         add(Some(guard), text);
     }
-    if evidence.is_empty() {
-        Usage::Idle
-    } else {
-        Usage::InUse(evidence)
-    }
+    evidence
 }
+
+/// Names of devices by their class or bus.
+type Below = BTreeMap<String, Vec<String>>;
 
 /// The devices that hang below the function, by the class or bus that each
 /// belongs to. A device's place in sysfs is below its parent's, and its
 /// `subsystem` link says what it is (Documentation/admin-guide/sysfs-rules.rst).
-fn below(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> io::Result<BTreeMap<String, Vec<String>>> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn below(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> io::Result<Below> {
+    let mut found = Below::new();
     let mut places = vec![dir.to_owned()];
     while let Some(place) = places.pop() {
         let names = match sysfs.directories(&place) {

@@ -42,6 +42,9 @@ pub(crate) struct Kernel {
     /// Directories whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
+    /// Class devices that get the next of these names whenever one of their
+    /// attributes is read.
+    pub(crate) renames: BTreeMap<String, Vec<String>>,
     pub(crate) writes: Vec<(String, String)>,
 }
 
@@ -168,6 +171,32 @@ impl Kernel {
         })
     }
 
+    fn rename_what_is_read(&mut self, path: &str) {
+        let Some((old, _)) = path.rsplit_once('/') else {
+            return;
+        };
+        let Some(new) = self.renames.get_mut(old).and_then(Vec::pop) else {
+            return;
+        };
+        let names = self.renames.remove(old).unwrap();
+        self.renames.insert(new.clone(), names);
+        let link = self.links.remove(old).unwrap();
+        let (above, _) = link.rsplit_once('/').unwrap();
+        let name = new.rsplit('/').next().unwrap();
+        self.links.insert(new.clone(), format!("{above}/{name}"));
+        let below = format!("{old}/");
+        let moved: Vec<_> = self
+            .files
+            .iter()
+            .filter_map(|(path, text)| {
+                let rest = path.strip_prefix(&below)?;
+                Some((format!("{new}/{rest}"), text.clone()))
+            })
+            .collect();
+        self.files.retain(|path, _| !path.starts_with(&below));
+        self.files.extend(moved);
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))
@@ -242,11 +271,11 @@ impl Sysfs for Fake {
                     let driver = kernel.bound.get(*address);
                     driver.map_or_else(String::new, |name| format!("DRIVER={name}\n"))
                 }
-                _ => kernel
-                    .files
-                    .get(path)
-                    .cloned()
-                    .ok_or_else(|| errno(Errno::NOENT))?,
+                _ => {
+                    kernel.rename_what_is_read(path);
+                    let text = kernel.files.get(path).cloned();
+                    text.ok_or_else(|| errno(Errno::NOENT))?
+                }
             };
             Ok(text.into_bytes())
         })
