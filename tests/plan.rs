@@ -152,6 +152,26 @@ fn a_slot_brings_its_other_functions_but_not_excluded_ones() {
 }
 
 #[test]
+fn a_slot_waits_for_the_serials_that_exclude_asks_for() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let other = |one: &str| blank(one).with(|one| one.id = "8086:1533".parse().unwrap());
+    let mut host = inventory([nic("0000:01:00.0"), other("0000:01:00.1")]);
+    let mut card = mapping(vec![by_id("8086:10d3")]);
+    card.extent = Extent::Slot;
+    card.exclude = vec![selector(vec![Term::Serial(vec!["48-b0".parse().unwrap()])])];
+    let policy = policy([("m", card)]);
+    let early = planned(&host, &policy);
+    assert_eq!(early.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
+    assert_eq!(early.actions, []);
+    host.insert(other("0000:01:00.1").with(|one| {
+        one.inspection.get_or_insert_default();
+    }));
+    let later = planned(&host, &policy);
+    assert_eq!(functions(&later, "m"), ["0000:01:00.0", "0000:01:00.1"]);
+}
+
+#[test]
 fn what_a_mapping_holds_stays_when_a_newcomer_sorts_first() {
     let host = inventory([nic("0000:01:00.0"), nic("0000:02:00.0").driver("vfio-pci")]);
     let mut one = mapping(vec![by_id("8086:10d3")]);
