@@ -291,6 +291,27 @@ fn a_companion_with_a_native_driver_refuses_its_group() {
 }
 
 #[test]
+fn what_a_partial_mapping_passes_over_spoils_its_group() {
+    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
+    let used = grouped("0000:01:00.1").driver("ahci");
+    let host = inventory([
+        grouped("0000:01:00.0"),
+        used.in_use("storage", "sda is busy"),
+        nic("0000:02:00.0"),
+    ]);
+    let mut pool = mapping(vec![by_id("8086:10d3")]);
+    pool.partial = true;
+    let alone = planned(&host, &policy([("m", pool.clone())]));
+    assert_eq!(bound_by(&alone), [at("0000:02:00.0")]);
+    assert_eq!(alone.mappings["m"].refusals.len(), 2);
+    // It is the same for a mapping of the other half alone.
+    let half = mapping(vec![by_address("01:00.0")]);
+    let both = planned(&host, &policy([("m", pool), ("half", half)]));
+    assert_eq!(bound_by(&both), [at("0000:02:00.0")]);
+    assert_eq!(both.mappings["half"].verdict, Verdict::Refused);
+}
+
+#[test]
 fn nothing_is_done_before_it_was_inspected() {
     let blank = |one: &str| nic(one).with(|one| one.inspection = None);
     let host = inventory([blank("0000:01:00.0"), nic("0000:02:00.0")]);

@@ -25,6 +25,24 @@ pub(crate) struct Judge<'a> {
     wanted_by: BTreeMap<Address, Vec<&'a str>>,
 }
 
+/// Functions that mappings chose and will not bind.
+#[derive(Default)]
+pub(crate) struct Spared<'a> {
+    /// Mappings that bind none of theirs.
+    pub(crate) fallen: BTreeSet<&'a str>,
+    /// What a mapping with `partial` passes over.
+    pub(crate) passed_over: BTreeSet<(&'a str, Address)>,
+}
+
+impl Spared<'_> {
+    /// Whether `mapping` leaves the function to the host, asked for `asker`. A
+    /// fallen mapping does not ask that of its own: it is refused as it is.
+    fn has(&self, mapping: &str, address: Address, asker: &str) -> bool {
+        (mapping != asker && self.fallen.contains(mapping))
+            || self.passed_over.contains(&(mapping, address))
+    }
+}
+
 /// What was found for one function in one mapping.
 #[derive(Default)]
 pub(crate) struct Verdict {
@@ -91,14 +109,14 @@ impl<'a> Judge<'a> {
             && !self.is_out_of_hands(address)
     }
 
-    /// Judges the function at `address` for the mapping `name`; the mappings
-    /// in `fallen` will not bind theirs.
+    /// Judges the function at `address` for the mapping `name`; what is in
+    /// `spared` stays with the host.
     pub(crate) fn function(
         &self,
         name: &str,
         mapping: &Mapping,
         address: Address,
-        fallen: &BTreeSet<&str>,
+        spared: &Spared<'_>,
     ) -> Verdict {
         let Some(function) = self.inventory.get(address) else {
             return Verdict::default();
@@ -110,7 +128,7 @@ impl<'a> Judge<'a> {
             objections.extend(static_objections(function));
             objections.extend(binding_objections(function, mapping));
         }
-        objections.extend(self.companions(name, function, fallen));
+        objections.extend(self.companions(name, function, spared));
         let mut verdict = Verdict {
             bound,
             unread: self.needs_inspection(address),
@@ -169,7 +187,7 @@ impl<'a> Judge<'a> {
         &self,
         name: &str,
         function: &Function,
-        fallen: &BTreeSet<&str>,
+        spared: &Spared<'_>,
     ) -> Option<Objection> {
         let group = function.iommu_group?;
         let spoiler = self
@@ -185,7 +203,7 @@ impl<'a> Judge<'a> {
                     .map_or(&[][..], Vec::as_slice);
                 !wanted_by
                     .iter()
-                    .any(|other| *other == name || !fallen.contains(other))
+                    .any(|mapping| !spared.has(mapping, other.address, name))
             })
             .find_map(|other| {
                 let driver = other.native_driver()?;

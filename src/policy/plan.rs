@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     guard::Refusal,
-    judge::{self, Judge},
+    judge::{self, Judge, Spared},
     model::{Mapping, Policy},
     resolve::{Choice, Held, Resolution, resolve},
 };
@@ -96,27 +96,30 @@ pub struct Action {
 pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
     let resolutions = resolve(policy, inventory, held);
     let judge = Judge::new(inventory, policy, &resolutions);
-    let mut refused: BTreeSet<&str> = BTreeSet::new();
-    // A refused mapping leaves its functions to the host, and so may spoil the
-    // IOMMU group of another one: judge again until nothing more falls.
+    let mut spared = Spared::default();
+    // A refused function stays with the host, and so may spoil the IOMMU group
+    // of another one: judge again until nothing more is refused.
     let mappings = loop {
         let mappings: BTreeMap<_, _> = policy
             .mappings
             .iter()
             .filter_map(|(name, mapping)| {
                 let resolution = resolutions.get(name)?;
-                Some((name, one(&judge, name, mapping, resolution, &refused)))
+                Some((name, one(&judge, name, mapping, resolution, &spared)))
             })
             .collect();
-        let falls: BTreeSet<&str> = mappings
-            .iter()
-            .filter(|(_, plan)| plan.verdict != Verdict::Ready && plan.verdict != Verdict::Pending)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        if falls.is_subset(&refused) {
+        let before = (spared.fallen.len(), spared.passed_over.len());
+        for (name, plan) in &mappings {
+            if plan.verdict == Verdict::Ready || plan.verdict == Verdict::Pending {
+                let refused = plan.refusals.iter().map(|one| (name.as_str(), one.address));
+                spared.passed_over.extend(refused);
+            } else {
+                spared.fallen.insert(name);
+            }
+        }
+        if before == (spared.fallen.len(), spared.passed_over.len()) {
             break mappings;
         }
-        refused.extend(falls);
     };
     let actions = actions(&judge, policy, &mappings);
     let inspect = mappings
@@ -147,7 +150,7 @@ fn one(
     name: &str,
     mapping: &Mapping,
     resolution: &Resolution,
-    refused: &BTreeSet<&str>,
+    spared: &Spared<'_>,
 ) -> MappingPlan {
     let end = |verdict, reason: &str| MappingPlan {
         verdict,
@@ -165,7 +168,7 @@ fn one(
     let mut plan = end(Verdict::Ready, "");
     let mut unread = 0_usize;
     for choice in choices {
-        let verdict = judge.function(name, mapping, choice.address, refused);
+        let verdict = judge.function(name, mapping, choice.address, spared);
         plan.lifted.extend(verdict.lifted);
         if verdict.unread {
             unread += 1;
