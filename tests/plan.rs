@@ -322,6 +322,35 @@ fn nothing_is_done_before_it_was_inspected() {
 }
 
 #[test]
+fn what_is_refused_anyway_is_not_inspected() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let bridge = blank("0000:00:01.0").with(|one| one.header = Header::Bridge);
+    let host = inventory([bridge, blank("0000:01:00.0")]);
+    let mut pool = mapping(vec![by_id("8086:10d3")]);
+    pool.partial = true;
+    let plan = planned(&host, &policy([("m", pool)]));
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
+}
+
+#[test]
+fn a_bound_function_is_inspected_if_a_serial_may_protect_it() {
+    let bound = || nic("0000:01:00.0").driver("vfio-pci");
+    let host = inventory([bound().with(|one| one.inspection = None)]);
+    let mut policy = policy([("m", mapping(vec![by_id("8086:10d3")]))]);
+    assert_eq!(planned(&host, &policy).inspect, BTreeSet::new());
+    policy.protect = vec![selector(vec![Term::Serial(vec!["48-b0".parse().unwrap()])])];
+    let early = planned(&host, &policy);
+    assert_eq!(early.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.0")]));
+    let host = inventory([bound().with(|one| {
+        one.inspection.get_or_insert_default().serial = Some("48-b0".to_owned());
+    })]);
+    let reason = refusal(&host, &policy);
+    assert_eq!(reason, "0000:01:00.0 is in [protect]: serial=48-b0");
+}
+
+#[test]
 fn a_serial_term_asks_only_for_what_the_other_terms_leave() {
     let blank = |one: &str| nic(one).with(|one| one.inspection = None);
     let host = inventory([

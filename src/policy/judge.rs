@@ -9,7 +9,7 @@ use super::{
     guard::{Objection, Refusal, is_bridge, static_objections, usage_objections},
     model::{Detach, Mapping, Policy},
     resolve::{Resolution, Unknown, first_match},
-    selector::Candidate,
+    selector::{Candidate, Selector},
 };
 use crate::pci::{
     address::Address,
@@ -102,11 +102,16 @@ impl<'a> Judge<'a> {
         driver.is_some_and(is_vfio_driver)
     }
 
-    /// Whether a helper has to look before the function can be bound.
+    /// Whether a helper has to look before the function can be bound, or before
+    /// it can be told from a protected one.
     pub(crate) fn needs_inspection(&self, address: Address) -> bool {
-        let function = self.inventory.get(address);
-        function.is_some_and(|function| function.inspection.is_none())
-            && !self.is_out_of_hands(address)
+        let blank = |function: &&Function| function.inspection.is_none();
+        self.inventory
+            .get(address)
+            .filter(blank)
+            .is_some_and(|function| {
+                !self.is_out_of_hands(address) || self.protecting(function).is_err()
+            })
     }
 
     /// Judges the function at `address` for the mapping `name`; what is in
@@ -131,7 +136,6 @@ impl<'a> Judge<'a> {
         objections.extend(self.companions(name, function, spared));
         let mut verdict = Verdict {
             bound,
-            unread: self.needs_inspection(address),
             ..Verdict::default()
         };
         for objection in objections {
@@ -149,6 +153,9 @@ impl<'a> Judge<'a> {
                 verdict.refusals.push(refusal);
             }
         }
+        // What is refused already is left alone: a look can block, or wake a
+        // sleeping device up.
+        verdict.unread = verdict.refusals.is_empty() && self.needs_inspection(address);
         verdict
     }
 
@@ -168,9 +175,13 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    fn protected(&self, function: &Function) -> Option<Objection> {
+    fn protecting(&self, function: &Function) -> Result<Option<&Selector>, Unknown> {
         let candidate = Candidate::new(function, self.inventory);
-        match first_match(&self.policy.protect, &candidate) {
+        first_match(&self.policy.protect, &candidate)
+    }
+
+    fn protected(&self, function: &Function) -> Option<Objection> {
+        match self.protecting(function) {
             Ok(None) => None,
             Ok(Some(selector)) => Some(Objection::absolute(format!("is in [protect]: {selector}"))),
             // What cannot be told apart from a protected function is one,

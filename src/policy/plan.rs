@@ -11,7 +11,7 @@ use super::{
     guard::Refusal,
     judge::{self, Judge, Spared},
     model::{Mapping, Policy},
-    resolve::{Choice, Held, Resolution, resolve},
+    resolve::{Held, Resolution, resolve},
 };
 use crate::pci::{address::Address, id::PciId, inventory::Inventory};
 
@@ -125,7 +125,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
     let inspect = mappings
         .iter()
         .filter(|(_, plan)| plan.verdict == Verdict::Pending)
-        .flat_map(|(name, _)| unread(&judge, resolutions.get(*name)))
+        .flat_map(|(name, plan)| unread(&judge, plan, resolutions.get(*name)))
         .collect();
     let chosen: BTreeSet<_> = resolutions.values().flat_map(judge::addresses).collect();
     let left_over: BTreeSet<_> = held
@@ -204,17 +204,20 @@ fn one(
     plan
 }
 
-/// Functions of a mapping that a helper has not inspected and has to.
-fn unread(judge: &Judge<'_>, resolution: Option<&Resolution>) -> Vec<Address> {
-    match resolution {
-        Some(Resolution::Unknown(addresses)) => addresses.iter().copied().collect(),
-        Some(Resolution::Chosen(choices)) => choices
-            .iter()
-            .map(|choice: &Choice| choice.address)
-            .filter(|address| judge.needs_inspection(*address))
-            .collect(),
-        _ => Vec::new(),
+/// Functions of a pending mapping that a helper has not inspected and has to.
+fn unread(
+    judge: &Judge<'_>,
+    plan: &MappingPlan,
+    resolution: Option<&Resolution>,
+) -> BTreeSet<Address> {
+    if let Some(Resolution::Unknown(addresses)) = resolution {
+        return addresses.clone();
     }
+    plan.functions
+        .iter()
+        .map(|chosen| chosen.address)
+        .filter(|address| judge.needs_inspection(*address))
+        .collect()
 }
 
 fn actions(
