@@ -312,6 +312,31 @@ fn what_a_partial_mapping_passes_over_spoils_its_group() {
 }
 
 #[test]
+fn a_group_waits_until_all_of_it_was_inspected() {
+    let grouped = |one: &str| {
+        nic(one)
+            .driver("e1000e")
+            .with(|one| one.iommu_group = Some(7))
+    };
+    let blank = grouped("0000:01:00.1").with(|one| one.inspection = None);
+    let mut host = inventory([grouped("0000:01:00.0"), blank]);
+    let policy = policy([
+        ("half", mapping(vec![by_address("01:00.0")])),
+        ("other", mapping(vec![by_address("01:00.1")])),
+    ]);
+    let early = planned(&host, &policy);
+    assert_eq!(early.actions, []);
+    assert_eq!(early.mappings["half"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
+    host.insert(grouped("0000:01:00.1"));
+    assert_eq!(planned(&host, &policy).actions.len(), 2);
+    host.insert(grouped("0000:01:00.1").in_use("network", "enp1s0f1 is up"));
+    let late = planned(&host, &policy);
+    assert_eq!(late.actions, []);
+    assert_eq!(late.mappings["half"].verdict, Verdict::Refused);
+}
+
+#[test]
 fn nothing_is_done_before_it_was_inspected() {
     let blank = |one: &str| nic(one).with(|one| one.inspection = None);
     let host = inventory([blank("0000:01:00.0"), nic("0000:02:00.0")]);

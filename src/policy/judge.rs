@@ -191,9 +191,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Members of its IOMMU group that would keep vfio from opening it: any
-    /// with a driver that does not leave DMA to userspace
-    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    /// A member of its IOMMU group that would keep vfio from opening it and
+    /// that no mapping binds.
     fn companions(
         &self,
         name: &str,
@@ -201,31 +200,62 @@ impl<'a> Judge<'a> {
         spared: &Spared<'_>,
     ) -> Option<Objection> {
         let group = function.iommu_group?;
-        let spoiler = self
-            .groups
-            .get(&group)?
-            .iter()
-            .filter_map(|address| self.inventory.get(*address))
-            .filter(|other| other.address != function.address && !is_bridge(other))
-            .filter(|other| {
-                let wanted_by = self
-                    .wanted_by
-                    .get(&other.address)
-                    .map_or(&[][..], Vec::as_slice);
-                !wanted_by
-                    .iter()
-                    .any(|mapping| !spared.has(mapping, other.address, name))
-            })
-            .find_map(|other| {
-                let driver = other.native_driver()?;
-                (!manages_dma_itself(driver)).then_some((other.address, driver))
-            });
-        spoiler.map(|(address, driver)| {
-            Objection::absolute(format!(
-                "shares IOMMU group {group} with {address}, which {driver} holds and which the \
-                 mapping does not have"
-            ))
+        let (other, driver) = self.holders(function).find(|(other, _)| {
+            let mut takers = self.takers(other.address, name, spared);
+            takers.next().is_none()
+        })?;
+        Some(Objection::absolute(format!(
+            "shares IOMMU group {group} with {}, which {driver} holds and which the mapping does \
+             not have",
+            other.address
+        )))
+    }
+
+    /// Whether the function at `address` has to wait: only mappings that are
+    /// `pending`, and may yet be refused, would bind a member of its group.
+    pub(crate) fn awaits_companions(
+        &self,
+        name: &str,
+        address: Address,
+        spared: &Spared<'_>,
+        pending: &BTreeSet<&str>,
+    ) -> bool {
+        let Some(function) = self.inventory.get(address) else {
+            return false;
+        };
+        self.holders(function).any(|(other, _)| {
+            self.takers(other.address, name, spared)
+                .all(|taker| pending.contains(taker))
         })
+    }
+
+    /// Other members of its IOMMU group, and the driver of each, that do not
+    /// leave DMA to userspace
+    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    fn holders(&self, function: &Function) -> impl Iterator<Item = (&'a Function, &'a str)> {
+        let own = function.address;
+        let group = function.iommu_group;
+        let members = group.and_then(|group| self.groups.get(&group));
+        let members = members.map_or(&[][..], Vec::as_slice).iter();
+        members
+            .filter_map(|address| self.inventory.get(*address))
+            .filter(move |other| other.address != own && !is_bridge(other))
+            .filter_map(|other| Some((other, other.native_driver()?)))
+            .filter(|(_, driver)| !manages_dma_itself(driver))
+    }
+
+    /// The mappings that bind the function at `address`, asked for `asker`.
+    fn takers(
+        &self,
+        address: Address,
+        asker: &str,
+        spared: &Spared<'_>,
+    ) -> impl Iterator<Item = &'a str> {
+        let wanted_by = self.wanted_by.get(&address).map_or(&[][..], Vec::as_slice);
+        wanted_by
+            .iter()
+            .copied()
+            .filter(move |mapping| !spared.has(mapping, address, asker))
     }
 }
 

@@ -99,7 +99,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
     let mut spared = Spared::default();
     // A refused function stays with the host, and so may spoil the IOMMU group
     // of another one: judge again until nothing more is refused.
-    let mappings = loop {
+    let mut mappings = loop {
         let mappings: BTreeMap<_, _> = policy
             .mappings
             .iter()
@@ -121,6 +121,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
             break mappings;
         }
     };
+    wait_for_companions(&judge, &spared, &mut mappings);
     let actions = actions(&judge, policy, &mappings);
     let inspect = mappings
         .iter()
@@ -202,6 +203,39 @@ fn one(
         );
     }
     plan
+}
+
+/// Makes mappings pending that need the IOMMU groups of pending ones: should
+/// those be refused, theirs would have been taken from the host for nothing.
+fn wait_for_companions(
+    judge: &Judge<'_>,
+    spared: &Spared<'_>,
+    mappings: &mut BTreeMap<&String, MappingPlan>,
+) {
+    loop {
+        let pending: BTreeSet<&str> = mappings
+            .iter()
+            .filter(|(_, plan)| plan.verdict == Verdict::Pending)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut changed = false;
+        for (name, plan) in mappings.iter_mut() {
+            if plan.verdict != Verdict::Ready {
+                continue;
+            }
+            let waiting = plan.functions.iter().find(|one| {
+                !one.bound && judge.awaits_companions(name, one.address, spared, &pending)
+            });
+            if let Some(Chosen { address, .. }) = waiting {
+                plan.reason = format!("{address} waits for the others of its IOMMU group");
+                plan.verdict = Verdict::Pending;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
 }
 
 /// Functions of a pending mapping that a helper has not inspected and has to.
