@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vfio_bindd::{
     pci::{
+        address::Address,
         function::{Function, Inspection, Usage},
         inventory::Inventory,
     },
@@ -78,47 +79,58 @@ fn the_order_of_insertion_does_not_matter() {
 
 /// At boot nothing was inspected yet. Asking helpers for what a plan wants to
 /// know, and no more, has to end at the plan for the host as it was recorded.
+/// On the way nothing is bound that is not bound in the end, whoever answers
+/// first.
 #[test]
-fn inspecting_step_by_step_ends_at_the_same_plan() {
+fn inspecting_one_by_one_ends_at_the_same_plan_and_binds_nothing_early() {
+    let first = |wanted: &BTreeSet<Address>| wanted.first().copied();
+    let last = |wanted: &BTreeSet<Address>| wanted.last().copied();
     for case in cases() {
-        let blank = |function: &Function| Function {
-            inspection: None,
-            ..function.clone()
-        };
-        let mut host: Inventory = case.host.iter().map(blank).collect();
-        let mut seen = plan(&host, &case.policy, &Held::new());
-        for _ in 0..8 {
-            for action in &seen.actions {
-                assert!(
-                    host.get(action.address).unwrap().inspection.is_some(),
-                    "{}: {} is to be bound and nobody looked",
-                    case.name,
-                    action.address
-                );
-            }
-            for address in &seen.inspect {
-                let known = case.host.get(*address).unwrap().inspection.clone();
-                host.get_mut(*address).unwrap().inspection = Some(known.unwrap_or_default());
-            }
-            seen = plan(&host, &case.policy, &Held::new());
-            if seen.inspect.is_empty() {
-                break;
-            }
-        }
-        let expected = planned(&case);
-        assert_eq!(seen.actions, expected.actions, "{}", case.name);
-        assert_eq!(seen.inspect, expected.inspect, "{}", case.name);
-        // What is refused without a look is not looked at, and so the reasons
-        // can be fewer.
-        let verdicts = |plan: &Plan| -> BTreeMap<_, _> {
-            let mappings = plan.mappings.iter();
-            mappings
-                .map(|(name, one)| (name.clone(), one.verdict))
-                .collect()
-        };
-        assert_eq!(verdicts(&seen), verdicts(&expected), "{}", case.name);
-        assert_eq!(held(&seen), held(&expected), "{}", case.name);
+        inspect_one_by_one(&case, first);
+        inspect_one_by_one(&case, last);
     }
+}
+
+fn inspect_one_by_one(case: &Case, next: impl Fn(&BTreeSet<Address>) -> Option<Address>) {
+    let name = &case.name;
+    let expected = planned(case);
+    let in_the_end = bound(&expected);
+    let blank = |function: &Function| Function {
+        inspection: None,
+        ..function.clone()
+    };
+    let mut host: Inventory = case.host.iter().map(blank).collect();
+    let seen = loop {
+        let seen = plan(&host, &case.policy, &Held::new());
+        let early: Vec<_> = bound(&seen).difference(&in_the_end).copied().collect();
+        assert_eq!(early, [], "{name}: bound too early");
+        let Some(address) = next(&seen.inspect) else {
+            break seen;
+        };
+        let function = host.get_mut(address).unwrap();
+        assert_eq!(
+            function.inspection, None,
+            "{name}: {address} is asked twice"
+        );
+        let found = case.host.get(address).unwrap().inspection.clone();
+        function.inspection = Some(found.unwrap_or_default());
+    };
+    assert_eq!(seen.actions, expected.actions, "{name}");
+    // What is refused without a look is not looked at, and so the reasons can
+    // be fewer.
+    assert_eq!(verdicts(&seen), verdicts(&expected), "{name}");
+    assert_eq!(held(&seen), held(&expected), "{name}");
+}
+
+fn bound(plan: &Plan) -> BTreeSet<Address> {
+    plan.actions.iter().map(|action| action.address).collect()
+}
+
+fn verdicts(plan: &Plan) -> BTreeMap<String, Verdict> {
+    let mappings = plan.mappings.iter();
+    mappings
+        .map(|(name, one)| (name.clone(), one.verdict))
+        .collect()
 }
 
 #[test]
