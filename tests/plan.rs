@@ -152,6 +152,26 @@ fn a_slot_brings_its_other_functions_but_not_excluded_ones() {
 }
 
 #[test]
+fn a_slot_waits_for_the_serials_that_exclude_asks_for() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let other = |one: &str| blank(one).with(|one| one.id = "8086:1533".parse().unwrap());
+    let mut host = inventory([nic("0000:01:00.0"), other("0000:01:00.1")]);
+    let mut card = mapping(vec![by_id("8086:10d3")]);
+    card.extent = Extent::Slot;
+    card.exclude = vec![selector(vec![Term::Serial(vec!["48-b0".parse().unwrap()])])];
+    let policy = policy([("m", card)]);
+    let early = planned(&host, &policy);
+    assert_eq!(early.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
+    assert_eq!(early.actions, []);
+    host.insert(other("0000:01:00.1").with(|one| {
+        one.inspection.get_or_insert_default();
+    }));
+    let later = planned(&host, &policy);
+    assert_eq!(functions(&later, "m"), ["0000:01:00.0", "0000:01:00.1"]);
+}
+
+#[test]
 fn what_a_mapping_holds_stays_when_a_newcomer_sorts_first() {
     let host = inventory([nic("0000:01:00.0"), nic("0000:02:00.0").driver("vfio-pci")]);
     let mut one = mapping(vec![by_id("8086:10d3")]);
@@ -271,6 +291,52 @@ fn a_companion_with_a_native_driver_refuses_its_group() {
 }
 
 #[test]
+fn what_a_partial_mapping_passes_over_spoils_its_group() {
+    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
+    let used = grouped("0000:01:00.1").driver("ahci");
+    let host = inventory([
+        grouped("0000:01:00.0"),
+        used.in_use("storage", "sda is busy"),
+        nic("0000:02:00.0"),
+    ]);
+    let mut pool = mapping(vec![by_id("8086:10d3")]);
+    pool.partial = true;
+    let alone = planned(&host, &policy([("m", pool.clone())]));
+    assert_eq!(bound_by(&alone), [at("0000:02:00.0")]);
+    assert_eq!(alone.mappings["m"].refusals.len(), 2);
+    // It is the same for a mapping of the other half alone.
+    let half = mapping(vec![by_address("01:00.0")]);
+    let both = planned(&host, &policy([("m", pool), ("half", half)]));
+    assert_eq!(bound_by(&both), [at("0000:02:00.0")]);
+    assert_eq!(both.mappings["half"].verdict, Verdict::Refused);
+}
+
+#[test]
+fn a_group_waits_until_all_of_it_was_inspected() {
+    let grouped = |one: &str| {
+        nic(one)
+            .driver("e1000e")
+            .with(|one| one.iommu_group = Some(7))
+    };
+    let blank = grouped("0000:01:00.1").with(|one| one.inspection = None);
+    let mut host = inventory([grouped("0000:01:00.0"), blank]);
+    let policy = policy([
+        ("half", mapping(vec![by_address("01:00.0")])),
+        ("other", mapping(vec![by_address("01:00.1")])),
+    ]);
+    let early = planned(&host, &policy);
+    assert_eq!(early.actions, []);
+    assert_eq!(early.mappings["half"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
+    host.insert(grouped("0000:01:00.1"));
+    assert_eq!(planned(&host, &policy).actions.len(), 2);
+    host.insert(grouped("0000:01:00.1").in_use("network", "enp1s0f1 is up"));
+    let late = planned(&host, &policy);
+    assert_eq!(late.actions, []);
+    assert_eq!(late.mappings["half"].verdict, Verdict::Refused);
+}
+
+#[test]
 fn nothing_is_done_before_it_was_inspected() {
     let blank = |one: &str| nic(one).with(|one| one.inspection = None);
     let host = inventory([blank("0000:01:00.0"), nic("0000:02:00.0")]);
@@ -278,6 +344,35 @@ fn nothing_is_done_before_it_was_inspected() {
     assert_eq!(plan.mappings["m"].verdict, Verdict::Pending);
     assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
     assert_eq!(plan.actions, []);
+}
+
+#[test]
+fn what_is_refused_anyway_is_not_inspected() {
+    let blank = |one: &str| nic(one).with(|one| one.inspection = None);
+    let bridge = blank("0000:00:01.0").with(|one| one.header = Header::Bridge);
+    let host = inventory([bridge, blank("0000:01:00.0")]);
+    let mut pool = mapping(vec![by_id("8086:10d3")]);
+    pool.partial = true;
+    let plan = planned(&host, &policy([("m", pool)]));
+    assert_eq!(plan.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(plan.inspect, BTreeSet::from([at("0000:01:00.0")]));
+}
+
+#[test]
+fn a_bound_function_is_inspected_if_a_serial_may_protect_it() {
+    let bound = || nic("0000:01:00.0").driver("vfio-pci");
+    let host = inventory([bound().with(|one| one.inspection = None)]);
+    let mut policy = policy([("m", mapping(vec![by_id("8086:10d3")]))]);
+    assert_eq!(planned(&host, &policy).inspect, BTreeSet::new());
+    policy.protect = vec![selector(vec![Term::Serial(vec!["48-b0".parse().unwrap()])])];
+    let early = planned(&host, &policy);
+    assert_eq!(early.mappings["m"].verdict, Verdict::Pending);
+    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.0")]));
+    let host = inventory([bound().with(|one| {
+        one.inspection.get_or_insert_default().serial = Some("48-b0".to_owned());
+    })]);
+    let reason = refusal(&host, &policy);
+    assert_eq!(reason, "0000:01:00.0 is in [protect]: serial=48-b0");
 }
 
 #[test]

@@ -67,9 +67,14 @@ impl State {
             let refused = mapping.refusals.iter().map(|refusal| refusal.address);
             chosen.map(|chosen| chosen.address).chain(refused)
         });
+        let inspected = |address: &Address| {
+            let function = self.inventory.as_ref().and_then(|all| all.get(*address));
+            function.is_some_and(|function| function.inspection.is_some())
+        };
         // What is being looked at may turn out to be bound.
         let stale = unbound
-            .filter(|address| self.stale.contains(address) && !self.observing.contains(address));
+            .filter(|address| self.stale.contains(address) && !self.observing.contains(address))
+            .filter(inspected);
         let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
         for address in inspect {
             if !self.retries.may_start(address, now) {

@@ -9,7 +9,7 @@ use super::{
     guard::{Objection, Refusal, is_bridge, static_objections, usage_objections},
     model::{Detach, Mapping, Policy},
     resolve::{Resolution, Unknown, first_match},
-    selector::Candidate,
+    selector::{Candidate, Selector},
 };
 use crate::pci::{
     address::Address,
@@ -23,6 +23,24 @@ pub(crate) struct Judge<'a> {
     policy: &'a Policy,
     groups: BTreeMap<u32, Vec<Address>>,
     wanted_by: BTreeMap<Address, Vec<&'a str>>,
+}
+
+/// Functions that mappings chose and will not bind.
+#[derive(Default)]
+pub(crate) struct Spared<'a> {
+    /// Mappings that bind none of theirs.
+    pub(crate) fallen: BTreeSet<&'a str>,
+    /// What a mapping with `partial` passes over.
+    pub(crate) passed_over: BTreeSet<(&'a str, Address)>,
+}
+
+impl Spared<'_> {
+    /// Whether `mapping` leaves the function to the host, asked for `asker`. A
+    /// fallen mapping does not ask that of its own: it is refused as it is.
+    fn has(&self, mapping: &str, address: Address, asker: &str) -> bool {
+        (mapping != asker && self.fallen.contains(mapping))
+            || self.passed_over.contains(&(mapping, address))
+    }
 }
 
 /// What was found for one function in one mapping.
@@ -84,21 +102,26 @@ impl<'a> Judge<'a> {
         driver.is_some_and(is_vfio_driver)
     }
 
-    /// Whether a helper has to look before the function can be bound.
+    /// Whether a helper has to look before the function can be bound, or before
+    /// it can be told from a protected one.
     pub(crate) fn needs_inspection(&self, address: Address) -> bool {
-        let function = self.inventory.get(address);
-        function.is_some_and(|function| function.inspection.is_none())
-            && !self.is_out_of_hands(address)
+        let blank = |function: &&Function| function.inspection.is_none();
+        self.inventory
+            .get(address)
+            .filter(blank)
+            .is_some_and(|function| {
+                !self.is_out_of_hands(address) || self.protecting(function).is_err()
+            })
     }
 
-    /// Judges the function at `address` for the mapping `name`; the mappings
-    /// in `fallen` will not bind theirs.
+    /// Judges the function at `address` for the mapping `name`; what is in
+    /// `spared` stays with the host.
     pub(crate) fn function(
         &self,
         name: &str,
         mapping: &Mapping,
         address: Address,
-        fallen: &BTreeSet<&str>,
+        spared: &Spared<'_>,
     ) -> Verdict {
         let Some(function) = self.inventory.get(address) else {
             return Verdict::default();
@@ -110,10 +133,9 @@ impl<'a> Judge<'a> {
             objections.extend(static_objections(function));
             objections.extend(binding_objections(function, mapping));
         }
-        objections.extend(self.companions(name, function, fallen));
+        objections.extend(self.companions(name, function, spared));
         let mut verdict = Verdict {
             bound,
-            unread: self.needs_inspection(address),
             ..Verdict::default()
         };
         for objection in objections {
@@ -131,6 +153,9 @@ impl<'a> Judge<'a> {
                 verdict.refusals.push(refusal);
             }
         }
+        // What is refused already is left alone: a look can block, or wake a
+        // sleeping device up.
+        verdict.unread = verdict.refusals.is_empty() && self.needs_inspection(address);
         verdict
     }
 
@@ -150,9 +175,13 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    fn protected(&self, function: &Function) -> Option<Objection> {
+    fn protecting(&self, function: &Function) -> Result<Option<&Selector>, Unknown> {
         let candidate = Candidate::new(function, self.inventory);
-        match first_match(&self.policy.protect, &candidate) {
+        first_match(&self.policy.protect, &candidate)
+    }
+
+    fn protected(&self, function: &Function) -> Option<Objection> {
+        match self.protecting(function) {
             Ok(None) => None,
             Ok(Some(selector)) => Some(Objection::absolute(format!("is in [protect]: {selector}"))),
             // What cannot be told apart from a protected function is one,
@@ -162,41 +191,71 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Members of its IOMMU group that would keep vfio from opening it: any
-    /// with a driver that does not leave DMA to userspace
-    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    /// A member of its IOMMU group that would keep vfio from opening it and
+    /// that no mapping binds.
     fn companions(
         &self,
         name: &str,
         function: &Function,
-        fallen: &BTreeSet<&str>,
+        spared: &Spared<'_>,
     ) -> Option<Objection> {
         let group = function.iommu_group?;
-        let spoiler = self
-            .groups
-            .get(&group)?
-            .iter()
-            .filter_map(|address| self.inventory.get(*address))
-            .filter(|other| other.address != function.address && !is_bridge(other))
-            .filter(|other| {
-                let wanted_by = self
-                    .wanted_by
-                    .get(&other.address)
-                    .map_or(&[][..], Vec::as_slice);
-                !wanted_by
-                    .iter()
-                    .any(|other| *other == name || !fallen.contains(other))
-            })
-            .find_map(|other| {
-                let driver = other.native_driver()?;
-                (!manages_dma_itself(driver)).then_some((other.address, driver))
-            });
-        spoiler.map(|(address, driver)| {
-            Objection::absolute(format!(
-                "shares IOMMU group {group} with {address}, which {driver} holds and which the \
-                 mapping does not have"
-            ))
+        let (other, driver) = self.holders(function).find(|(other, _)| {
+            let mut takers = self.takers(other.address, name, spared);
+            takers.next().is_none()
+        })?;
+        Some(Objection::absolute(format!(
+            "shares IOMMU group {group} with {}, which {driver} holds and which the mapping does \
+             not have",
+            other.address
+        )))
+    }
+
+    /// Whether the function at `address` has to wait: only mappings that are
+    /// `pending`, and may yet be refused, would bind a member of its group.
+    pub(crate) fn awaits_companions(
+        &self,
+        name: &str,
+        address: Address,
+        spared: &Spared<'_>,
+        pending: &BTreeSet<&str>,
+    ) -> bool {
+        let Some(function) = self.inventory.get(address) else {
+            return false;
+        };
+        self.holders(function).any(|(other, _)| {
+            self.takers(other.address, name, spared)
+                .all(|taker| pending.contains(taker))
         })
+    }
+
+    /// Other members of its IOMMU group, and the driver of each, that do not
+    /// leave DMA to userspace
+    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    fn holders(&self, function: &Function) -> impl Iterator<Item = (&'a Function, &'a str)> {
+        let own = function.address;
+        let group = function.iommu_group;
+        let members = group.and_then(|group| self.groups.get(&group));
+        let members = members.map_or(&[][..], Vec::as_slice).iter();
+        members
+            .filter_map(|address| self.inventory.get(*address))
+            .filter(move |other| other.address != own && !is_bridge(other))
+            .filter_map(|other| Some((other, other.native_driver()?)))
+            .filter(|(_, driver)| !manages_dma_itself(driver))
+    }
+
+    /// The mappings that bind the function at `address`, asked for `asker`.
+    fn takers(
+        &self,
+        address: Address,
+        asker: &str,
+        spared: &Spared<'_>,
+    ) -> impl Iterator<Item = &'a str> {
+        let wanted_by = self.wanted_by.get(&address).map_or(&[][..], Vec::as_slice);
+        wanted_by
+            .iter()
+            .copied()
+            .filter(move |mapping| !spared.has(mapping, address, asker))
     }
 }
 

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{
     guard::Refusal,
-    judge::{self, Judge},
+    judge::{self, Judge, Spared},
     model::{Mapping, Policy},
-    resolve::{Choice, Held, Resolution, resolve},
+    resolve::{Held, Resolution, resolve},
 };
 use crate::pci::{address::Address, id::PciId, inventory::Inventory};
 
@@ -96,33 +96,37 @@ pub struct Action {
 pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
     let resolutions = resolve(policy, inventory, held);
     let judge = Judge::new(inventory, policy, &resolutions);
-    let mut refused: BTreeSet<&str> = BTreeSet::new();
-    // A refused mapping leaves its functions to the host, and so may spoil the
-    // IOMMU group of another one: judge again until nothing more falls.
-    let mappings = loop {
+    let mut spared = Spared::default();
+    // A refused function stays with the host, and so may spoil the IOMMU group
+    // of another one: judge again until nothing more is refused.
+    let mut mappings = loop {
         let mappings: BTreeMap<_, _> = policy
             .mappings
             .iter()
             .filter_map(|(name, mapping)| {
                 let resolution = resolutions.get(name)?;
-                Some((name, one(&judge, name, mapping, resolution, &refused)))
+                Some((name, one(&judge, name, mapping, resolution, &spared)))
             })
             .collect();
-        let falls: BTreeSet<&str> = mappings
-            .iter()
-            .filter(|(_, plan)| plan.verdict != Verdict::Ready && plan.verdict != Verdict::Pending)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        if falls.is_subset(&refused) {
+        let before = (spared.fallen.len(), spared.passed_over.len());
+        for (name, plan) in &mappings {
+            if plan.verdict == Verdict::Ready || plan.verdict == Verdict::Pending {
+                let refused = plan.refusals.iter().map(|one| (name.as_str(), one.address));
+                spared.passed_over.extend(refused);
+            } else {
+                spared.fallen.insert(name);
+            }
+        }
+        if before == (spared.fallen.len(), spared.passed_over.len()) {
             break mappings;
         }
-        refused.extend(falls);
     };
+    wait_for_companions(&judge, &spared, &mut mappings);
     let actions = actions(&judge, policy, &mappings);
     let inspect = mappings
         .iter()
         .filter(|(_, plan)| plan.verdict == Verdict::Pending)
-        .flat_map(|(name, _)| unread(&judge, resolutions.get(*name)))
+        .flat_map(|(name, plan)| unread(&judge, plan, resolutions.get(*name)))
         .collect();
     let chosen: BTreeSet<_> = resolutions.values().flat_map(judge::addresses).collect();
     let left_over: BTreeSet<_> = held
@@ -147,7 +151,7 @@ fn one(
     name: &str,
     mapping: &Mapping,
     resolution: &Resolution,
-    refused: &BTreeSet<&str>,
+    spared: &Spared<'_>,
 ) -> MappingPlan {
     let end = |verdict, reason: &str| MappingPlan {
         verdict,
@@ -165,7 +169,7 @@ fn one(
     let mut plan = end(Verdict::Ready, "");
     let mut unread = false;
     for choice in choices {
-        let verdict = judge.function(name, mapping, choice.address, refused);
+        let verdict = judge.function(name, mapping, choice.address, spared);
         plan.lifted.extend(verdict.lifted);
         unread |= verdict.unread;
         if verdict.refusals.is_empty() {
@@ -196,17 +200,53 @@ fn one(
     plan
 }
 
-/// Functions of a mapping that a helper has not inspected and has to.
-fn unread(judge: &Judge<'_>, resolution: Option<&Resolution>) -> Vec<Address> {
-    match resolution {
-        Some(Resolution::Unknown(addresses)) => addresses.iter().copied().collect(),
-        Some(Resolution::Chosen(choices)) => choices
+/// Makes mappings pending that need the IOMMU groups of pending ones: should
+/// those be refused, theirs would have been taken from the host for nothing.
+fn wait_for_companions(
+    judge: &Judge<'_>,
+    spared: &Spared<'_>,
+    mappings: &mut BTreeMap<&String, MappingPlan>,
+) {
+    loop {
+        let pending: BTreeSet<&str> = mappings
             .iter()
-            .map(|choice: &Choice| choice.address)
-            .filter(|address| judge.needs_inspection(*address))
-            .collect(),
-        _ => Vec::new(),
+            .filter(|(_, plan)| plan.verdict == Verdict::Pending)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut changed = false;
+        for (name, plan) in mappings.iter_mut() {
+            if plan.verdict != Verdict::Ready {
+                continue;
+            }
+            let waiting = plan.functions.iter().find(|one| {
+                !one.bound && judge.awaits_companions(name, one.address, spared, &pending)
+            });
+            if let Some(Chosen { address, .. }) = waiting {
+                plan.reason = format!("{address} waits for the others of its IOMMU group");
+                plan.verdict = Verdict::Pending;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
     }
+}
+
+/// Functions of a pending mapping that a helper has not inspected and has to.
+fn unread(
+    judge: &Judge<'_>,
+    plan: &MappingPlan,
+    resolution: Option<&Resolution>,
+) -> BTreeSet<Address> {
+    if let Some(Resolution::Unknown(addresses)) = resolution {
+        return addresses.clone();
+    }
+    plan.functions
+        .iter()
+        .map(|chosen| chosen.address)
+        .filter(|address| judge.needs_inspection(*address))
+        .collect()
 }
 
 fn actions(

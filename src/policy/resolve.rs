@@ -102,7 +102,10 @@ fn one(
     if !unknown.is_empty() {
         return Resolution::Unknown(unknown);
     }
-    let mut devices = devices(mapping, inventory, &matched);
+    let mut devices = match devices(mapping, inventory, &matched) {
+        Ok(devices) => devices,
+        Err(unknown) => return Resolution::Unknown(unknown),
+    };
     let count = u32::try_from(devices.len()).unwrap_or(u32::MAX);
     if let Some(wrong) = unexpected(mapping, count) {
         return wrong;
@@ -152,44 +155,51 @@ fn unexpected(mapping: &Mapping, count: u32) -> Option<Resolution> {
 }
 
 /// What `expect` and `take` count: functions, or slots with all that is in
-/// them but what `exclude` leaves out.
+/// them but what `exclude` leaves out; `Err` with the functions of a slot of
+/// which that is not known yet.
 fn devices(
     mapping: &Mapping,
     inventory: &Inventory,
     matched: &[(Address, &Selector)],
-) -> Vec<Vec<Choice>> {
+) -> Result<Vec<Vec<Choice>>, BTreeSet<Address>> {
     let choice = |(address, selector): &(Address, &Selector)| Choice {
         address: *address,
         why: selector.to_string(),
     };
-    match mapping.extent {
-        Extent::Matched => matched.iter().map(|one| vec![choice(one)]).collect(),
-        Extent::Slot => {
-            let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
-            for one in matched {
-                slots.entry(one.0.slot()).or_default().push(one);
+    if mapping.extent == Extent::Matched {
+        return Ok(matched.iter().map(|one| vec![choice(one)]).collect());
+    }
+    let mut slots: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for one in matched {
+        slots.entry(one.0.slot()).or_default().push(one);
+    }
+    let mut unknown = BTreeSet::new();
+    let mut devices = Vec::new();
+    for (slot, matched) in slots {
+        let mut device = Vec::new();
+        for function in inventory.slot(slot) {
+            let address = function.address;
+            if let Some(one) = matched.iter().find(|one| one.0 == address) {
+                device.push(choice(one));
+                continue;
             }
-            slots
-                .into_iter()
-                .map(|(slot, matched)| {
-                    inventory
-                        .slot(slot)
-                        .filter_map(|function| {
-                            let address = function.address;
-                            if let Some(one) = matched.iter().find(|one| one.0 == address) {
-                                return Some(choice(one));
-                            }
-                            let candidate = Candidate::new(function, inventory);
-                            let excluded = first_match(&mapping.exclude, &candidate);
-                            matches!(excluded, Ok(None)).then(|| Choice {
-                                address,
-                                why: format!("same slot as {}", first(&matched, address)),
-                            })
-                        })
-                        .collect()
-                })
-                .collect()
+            match first_match(&mapping.exclude, &Candidate::new(function, inventory)) {
+                Ok(Some(_)) => {}
+                Ok(None) => device.push(Choice {
+                    address,
+                    why: format!("same slot as {}", first(&matched, address)),
+                }),
+                Err(Unknown) => {
+                    unknown.insert(address);
+                }
+            }
         }
+        devices.push(device);
+    }
+    if unknown.is_empty() {
+        Ok(devices)
+    } else {
+        Err(unknown)
     }
 }
 
