@@ -26,6 +26,7 @@ pub(crate) struct Guest {
     figures: Vec<String>,
     package: Option<PathBuf>,
     installed: bool,
+    panics: usize,
     // Last, so that the sockets are closed before QEMU is ended.
     machine: Machine,
 }
@@ -52,6 +53,7 @@ impl Guest {
             figures: Vec::new(),
             package: package.map(Path::to_owned),
             installed: false,
+            panics: 0,
             machine,
         };
         guest.settle()?;
@@ -220,6 +222,22 @@ impl Guest {
     /// Hands the measured values over.
     pub(crate) fn take_figures(&mut self) -> Vec<String> {
         std::mem::take(&mut self.figures)
+    }
+
+    /// Whether the guest's kernel panicked since it was asked last. What the
+    /// emulator did by itself is only told.
+    pub(crate) fn panicked(&mut self) -> Result<()> {
+        let all = self.machine.panics();
+        let new = all.get(self.panics..).unwrap_or_default();
+        self.panics = all.len();
+        for panic in new {
+            if !panic.of_the_emulator {
+                return Err(format!("the guest's kernel panicked: {}", panic.line));
+            }
+            self.figures
+                .push(format!("the guest had to start again: {}", panic.line));
+        }
+        Ok(())
     }
 
     /// What there is to say about the guest when a scenario failed.

@@ -9,9 +9,24 @@ use tempfile::TempDir;
 use crate::Result;
 use crate::topology::Topology;
 
-/// Keeps the guest's kernel quiet, which makes an emulated boot notably faster.
+/// Keeps the guest's kernel quiet, which makes an emulated boot notably faster,
+/// and has it start again where it panics, see [`Machine::panics`].
 const KERNEL_LINE: &str =
-    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0";
+    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0 panic=1";
+
+/// When the guest's kernel hands over to its first process, in seconds; under
+/// emulation that takes more than ten.
+const KERNEL_ALONE: f64 = 8.0;
+
+/// A panic of the guest's kernel.
+pub(crate) struct Panic {
+    /// What the kernel said.
+    pub(crate) line: String,
+    /// Whether no process had run yet. QEMU's multi-threaded emulation now and
+    /// then gets an instruction wrong that the starting kernel rewrites under
+    /// the other processor; nothing that is tested here has a part in that.
+    pub(crate) of_the_emulator: bool,
+}
 
 /// A running QEMU. Dropping it ends the guest; its disk's writes are forgotten.
 pub(crate) struct Machine {
@@ -113,6 +128,23 @@ impl Machine {
     /// The folder that the guest sees as `/mnt/share`.
     pub(crate) fn share(&self) -> PathBuf {
         self.file("share")
+    }
+
+    /// All panics of the guest's kernel so far.
+    pub(crate) fn panics(&self) -> Vec<Panic> {
+        let bytes = fs::read(&self.serial_log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter(|line| line.contains("Kernel panic - not syncing"))
+            .map(|line| {
+                let time = line.trim_start().strip_prefix('[');
+                let time = time.and_then(|rest| rest.split(']').next()?.trim().parse().ok());
+                Panic {
+                    line: line.trim().to_owned(),
+                    of_the_emulator: time.is_some_and(|time: f64| time < KERNEL_ALONE),
+                }
+            })
+            .collect()
     }
 
     /// The last lines that the guest's kernel and services wrote to the console,

@@ -146,7 +146,8 @@ fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
     let start = Instant::now();
     // One scenario's mistake must not cost the others their guest.
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(guest)))
-        .unwrap_or_else(|_| Err("the scenario itself panicked".to_owned()));
+        .unwrap_or_else(|_| Err("the scenario itself panicked".to_owned()))
+        .and_then(|()| guest.panicked());
     let seconds = start.elapsed().as_secs_f64();
     let passed = match outcome {
         Ok(()) => {
