@@ -187,11 +187,16 @@ fn one(
     {
         plan.verdict = Verdict::Refused;
         plan.reason = format!("{} {}", first.address, first.reason);
-        if let Some(guard) = first.guard {
-            plan.reason += &format!("; allow = [\"{guard}\"] would lift this");
-        }
         if plan.refusals.len() > 1 {
             plan.reason += &format!(" (and {} more)", plan.refusals.len() - 1);
+        }
+        // Said only where it would be enough.
+        let guards = plan.refusals.iter().map(|refusal| refusal.guard);
+        if let Some(guards) = guards.collect::<Option<BTreeSet<_>>>() {
+            let guards: Vec<_> = guards.iter().map(|guard| format!("\"{guard}\"")).collect();
+            let (guards, what) = (guards.join(", "), plan.refusals.len());
+            let what = if what == 1 { "this" } else { "these" };
+            plan.reason += &format!("; allow = [{guards}] would lift {what}");
         }
     } else if unread {
         plan.verdict = Verdict::Pending;
