@@ -313,6 +313,20 @@ fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
 }
 
 #[test]
+fn what_came_among_lost_uevents_is_found() {
+    let mut host = Host::new([nic("0000:05:00.0")]);
+    let late = std::mem::take(&mut host.inventory);
+    host.start(&nics());
+    assert_eq!(host.mapping().0, MappingState::Absent);
+    host.inventory = late;
+    host.event(Event::Tick);
+    assert_eq!(host.mapping().0, MappingState::Absent);
+    host.event(Event::Overrun);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert!(host.reports.contains(&Report::Overrun));
+}
+
+#[test]
 fn a_scan_that_fails_forgets_nothing() {
     let mut host = Host::new([nic("0000:01:00.0")]);
     host.start(&nics());

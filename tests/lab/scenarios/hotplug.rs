@@ -4,13 +4,14 @@ use super::{SOON, ensure, fresh, same, wait_driver, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
-use crate::topology::{NVME_PF, SPARE, SPARE_NODE1};
+use crate::topology::{NVME_PF, SPARE, SPARE_NODE1, TWIN_A};
 
 /// Scenarios about hotplug and virtual functions.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("hotplug_binds_and_signals", binds_and_signals),
     Scenario::of_package("hotplug_to_the_right_node", to_the_right_node),
     Scenario::of_package("hotplug_virtual_functions", virtual_functions),
+    Scenario::of_package("hotplug_among_lost_uevents", among_lost_uevents),
 ];
 
 const SLOT: &str = r#"[mapping.late]
@@ -112,4 +113,30 @@ fn virtual_functions(guest: &mut Guest) -> Result<()> {
     guest
         .wait_until(SOON, "! vfio-bindctl resolve vfs")
         .map(drop)
+}
+
+/// The daemon is stopped until its uevents overflow, and a card comes among
+/// those that are lost. Without the capability its buffer is the ordinary one,
+/// of some hundred events.
+fn among_lost_uevents(guest: &mut Guest) -> Result<()> {
+    const DROP_IN: &str = "/run/systemd/system/vfio-bindd.service.d/lab.conf";
+    guest.write_file(
+        DROP_IN,
+        "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_ADMIN\n",
+    )?;
+    guest.ok("systemctl daemon-reload")?;
+    fresh(guest, SLOT)?;
+    let nic = guest.behind(TWIN_A, 0)?;
+    let pid = guest.ok("systemctl show --value --property=MainPID vfio-bindd")?;
+    guest.ok(&format!(
+        "kill -STOP {pid}; cd /sys/bus/pci/devices/{nic}; \
+         for i in $(seq 1000); do echo change >uevent; done"
+    ))?;
+    let late = guest.plug(SPARE, "late")?;
+    guest.ok(&format!("kill -CONT {pid}"))?;
+    wait_driver(guest, &late, "vfio-pci")?;
+    wait_resolved(guest, "late", &[&late])?;
+    guest.ok("journalctl -b -u vfio-bindd | grep -q 'uevents were lost'")?;
+    guest.ok(&format!("rm {DROP_IN}; systemctl daemon-reload"))?;
+    fresh(guest, "")
 }
