@@ -240,6 +240,11 @@ impl Guest {
         Ok(())
     }
 
+    /// How the emulator itself ended, if it crashed.
+    pub(crate) fn crashed(&mut self) -> Option<String> {
+        self.machine.crashed()
+    }
+
     /// What there is to say about the guest when a scenario failed.
     pub(crate) fn evidence(&mut self) -> String {
         let journal = self

@@ -1,8 +1,11 @@
 //! One emulated host as a process: starts QEMU, keeps its files, ends it.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -118,6 +121,15 @@ impl Machine {
             }
             Err(error) => Err(format!("QEMU cannot be asked for its state: {error}")),
         }
+    }
+
+    /// The signal that ended QEMU, if one did: a mistake of the emulator's own,
+    /// QEMU 7.2 now and then makes one when a card is unplugged.
+    pub(crate) fn crashed(&mut self) -> Option<String> {
+        // It takes a while to write its memory down.
+        sleep(Duration::from_millis(500));
+        let status = self.child.try_wait().ok().flatten()?;
+        status.signal().map(|_| status.to_string())
     }
 
     /// A file in the machine's own folder (sockets by name).

@@ -57,8 +57,14 @@ pub(crate) struct Wanted {
     pub(crate) package: Option<PathBuf>,
 }
 
+/// How often a group starts anew on a new guest because its emulator crashed.
+const CRASHES: usize = 2;
+
+/// The emulator ended by a signal: what ran on it has no result.
+struct Crashed(String);
+
 /// The sums of a run.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Report {
     passed: usize,
     failed: usize,
@@ -86,7 +92,19 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     let start = Instant::now();
     let mut report = Report::default();
     for group in groups {
-        run_group(group, wanted, &mut report);
+        let before = report;
+        let mut crashes = 0;
+        while let Err(Crashed(words)) = run_group(group, wanted, &mut report) {
+            crashes += 1;
+            println!("guest {} ... the emulator crashed: {words}", group.name);
+            if crashes > CRASHES {
+                println!("guest {} ... FAILED: it crashes every time", group.name);
+                report.failed += 1;
+                break;
+            }
+            // Scenarios build on one another: all of them run again.
+            report = before;
+        }
     }
     println!(
         "\n{} passed, {} failed, {} skipped ({:.0} s)",
@@ -98,7 +116,11 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     report
 }
 
-fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
+fn run_group(
+    group: &Group,
+    wanted: &Wanted,
+    report: &mut Report,
+) -> std::result::Result<(), Crashed> {
     let mut runnable = Vec::new();
     for scenario in chosen(group, wanted) {
         if scenario.needs_package && wanted.package.is_none() {
@@ -112,7 +134,7 @@ fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
         }
     }
     if runnable.is_empty() {
-        return;
+        return Ok(());
     }
 
     let start = Instant::now();
@@ -122,7 +144,7 @@ fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
         Err(error) => {
             println!("guest {} ... FAILED\n{}", group.name, indented(&error));
             report.failed += runnable.len();
-            return;
+            return Ok(());
         }
     };
     println!(
@@ -133,10 +155,13 @@ fn run_group(group: &Group, wanted: &Wanted, report: &mut Report) {
     for scenario in runnable {
         if run_one(group, scenario, &mut guest) {
             report.passed += 1;
+        } else if let Some(words) = guest.crashed() {
+            return Err(Crashed(words));
         } else {
             report.failed += 1;
         }
     }
+    Ok(())
 }
 
 fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
