@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy};
+use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy, up};
 use vfio_bindd::{
     engine::{
         event::{Effect, Event, Outcome},
@@ -299,9 +299,7 @@ fn failures_are_tried_again_with_longer_and_longer_breaks() {
 
 #[test]
 fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
-    let busy = nic("0000:01:00.0")
-        .driver("e1000e")
-        .in_use("network", "enp1s0 is up");
+    let busy = nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0"));
     let mut host = Host::new([busy]);
     host.start(&nics());
     assert_eq!(host.mapping().0, MappingState::Refused);
@@ -353,9 +351,7 @@ fn a_scan_that_fails_forgets_nothing() {
 fn an_audit_that_finds_nothing_new_publishes_nothing() {
     let mut host = Host::new([
         nic("0000:01:00.0"),
-        nic("0000:02:00.0")
-            .driver("e1000e")
-            .in_use("network", "enp2s0 is up"),
+        nic("0000:02:00.0").driver("e1000e").in_use(up("enp2s0")),
     ]);
     host.start(&nics());
     let before = host.snapshot().generation;
@@ -367,7 +363,7 @@ fn an_audit_that_finds_nothing_new_publishes_nothing() {
 
 #[test]
 fn another_device_at_the_same_address_is_inspected_anew() {
-    let mut host = Host::new([nic("0000:01:00.0").driver("e1000e").in_use("network", "up")]);
+    let mut host = Host::new([nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0"))]);
     host.start(&nics());
     assert_eq!(host.mapping().0, MappingState::Refused);
     let other = nic("0000:01:00.0").with(|one| {

@@ -7,7 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{
-    FunctionExt as _, at, by_address, by_id, by_node, inventory, mapping, nic, policy, selector,
+    FunctionExt as _, at, busy, by_address, by_id, by_node, inventory, mapping, nic, policy,
+    selector, up,
 };
 use vfio_bindd::{
     pci::{
@@ -79,9 +80,7 @@ fn an_unknown_node_matches_no_number() {
 fn a_mapping_is_all_or_nothing_unless_partial() {
     let host = inventory([
         nic("0000:01:00.0"),
-        nic("0000:02:00.0")
-            .driver("e1000e")
-            .in_use("network", "enp2s0 is up"),
+        nic("0000:02:00.0").driver("e1000e").in_use(up("enp2s0")),
     ]);
     let mut both = mapping(vec![by_id("8086:10d3")]);
     let reason = refusal(&host, &policy([("m", both.clone())]));
@@ -97,9 +96,7 @@ fn a_mapping_is_all_or_nothing_unless_partial() {
 
 #[test]
 fn allow_lifts_the_named_guard_and_only_there() {
-    let host = inventory([nic("0000:02:00.0")
-        .driver("e1000e")
-        .in_use("network", "enp2s0 is up")]);
+    let host = inventory([nic("0000:02:00.0").driver("e1000e").in_use(up("enp2s0"))]);
     let mut allowed = mapping(vec![by_id("8086:10d3")]);
     allowed.allow = BTreeSet::from([Guard::Network]);
     let plan = planned(&host, &policy([("m", allowed.clone())]));
@@ -296,7 +293,7 @@ fn what_a_partial_mapping_passes_over_spoils_its_group() {
     let used = grouped("0000:01:00.1").driver("ahci");
     let host = inventory([
         grouped("0000:01:00.0"),
-        used.in_use("storage", "sda is busy"),
+        used.in_use(busy("sda")),
         nic("0000:02:00.0"),
     ]);
     let mut pool = mapping(vec![by_id("8086:10d3")]);
@@ -330,7 +327,7 @@ fn a_group_waits_until_all_of_it_was_inspected() {
     assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
     host.insert(grouped("0000:01:00.1"));
     assert_eq!(planned(&host, &policy).actions.len(), 2);
-    host.insert(grouped("0000:01:00.1").in_use("network", "enp1s0f1 is up"));
+    host.insert(grouped("0000:01:00.1").in_use(up("enp1s0f1")));
     let late = planned(&host, &policy);
     assert_eq!(late.actions, []);
     assert_eq!(late.mappings["half"].verdict, Verdict::Refused);
@@ -394,9 +391,7 @@ fn a_serial_term_asks_only_for_what_the_other_terms_leave() {
 fn a_recorded_host_is_the_same_host() {
     use vfio_bindd::kernel::record;
     let mut host = inventory([
-        nic("0000:01:00.0")
-            .driver("e1000e")
-            .in_use("network", "enp1s0 is up"),
+        nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0")),
         nic("10000:01:00.1").with(|one| {
             one.role = Role::Vf {
                 pf: at("0000:01:00.0"),

@@ -12,9 +12,12 @@ use super::{
     inspect::{driver_in_uevent, driver_override},
     order::{Order, Outcome, Step},
     sysfs::{Sysfs, function_dir, link_name, text},
-    usage::{Disks, usage, words},
+    usage::{Look, usage, words},
 };
-use crate::pci::{address::Address, function::Usage, id::PciId};
+use crate::{
+    pci::{address::Address, id::PciId},
+    policy::guard,
+};
 
 /// How a module is loaded.
 pub trait Modules {
@@ -55,12 +58,8 @@ struct Failure {
 }
 
 /// Carries out `order`.
-pub fn apply(
-    sysfs: &(impl Sysfs + ?Sized),
-    disks: &impl Disks,
-    modules: &impl Modules,
-    order: &Order,
-) -> Outcome {
+pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
+    let sysfs = look.sysfs;
     let address = order.address;
     let dir = function_dir(address);
     let Some(found) = identity(sysfs, &dir) else {
@@ -74,7 +73,7 @@ pub fn apply(
     if before.as_deref() == Some(order.driver.as_str()) {
         return Outcome::AlreadyBound;
     }
-    if let Some(text) = objection(sysfs, disks, order, before.as_deref()) {
+    if let Some(text) = objection(look, order, before.as_deref()) {
         return Outcome::Refused { text };
     }
     match steps(sysfs, modules, order, before.as_deref()) {
@@ -100,13 +99,8 @@ fn driver(sysfs: &(impl Sysfs + ?Sized), address: Address) -> Option<String> {
 }
 
 /// What speaks against it now, whatever was true when it was planned.
-fn objection(
-    sysfs: &(impl Sysfs + ?Sized),
-    disks: &impl Disks,
-    order: &Order,
-    before: Option<&str>,
-) -> Option<String> {
-    let theirs = driver_override(sysfs, order.address);
+fn objection(look: Look<'_>, order: &Order, before: Option<&str>) -> Option<String> {
+    let theirs = driver_override(look.sysfs, order.address);
     if let Some(theirs) = theirs.filter(|theirs| *theirs != order.driver) {
         return Some(format!("has the driver override '{theirs}' by now"));
     }
@@ -114,13 +108,12 @@ fn objection(
     if order.detach.as_deref() != Some(native) {
         return Some(format!("is held by {native} by now"));
     }
-    let Usage::InUse(evidence) = usage(sysfs, disks, order.address) else {
-        return None;
-    };
-    let first = evidence
-        .iter()
-        .find(|one| !order.allow.contains(&one.guard))?;
-    Some(format!("is in use by now: {}", first.text))
+    let facts = usage(look, order.address);
+    let (_, evidence) = facts.iter().map(guard::judge).find(|(guard, _)| {
+        let lifted = guard.is_some_and(|guard| order.allow.contains(guard.name()));
+        !lifted
+    })?;
+    Some(format!("is in use by now: {evidence}"))
 }
 
 fn steps(

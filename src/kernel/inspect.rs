@@ -5,27 +5,43 @@
 //! device lock), drivers/base/core.c (`uevent_show`).
 
 use super::{
-    sysfs::{Sysfs, function_dir, text},
-    usage::{Disks, usage},
+    sysfs::{Sysfs, function_dir, link_name, text},
+    usage::{Look, usage},
 };
 use crate::pci::{address::Address, function::Inspection};
 
 /// Inspects the function at `address`; `None` if it is not there. The serial
 /// number is left out if it is known: reading it wakes a sleeping device up.
 #[must_use]
-pub fn inspect(
-    sysfs: &(impl Sysfs + ?Sized),
-    disks: &impl Disks,
-    address: Address,
-    serial_known: bool,
-) -> Option<Inspection> {
+pub fn inspect(look: Look<'_>, address: Address, serial_known: bool) -> Option<Inspection> {
+    let sysfs = look.sysfs;
     let dir = function_dir(address);
     text(sysfs, &format!("{dir}/vendor"))?;
+    let group = link_name(sysfs, &format!("{dir}/iommu_group"));
+    let of_group = |what: &str| {
+        let group = group.as_ref()?;
+        text(sysfs, &format!("kernel/iommu_groups/{group}/{what}"))
+    };
     Some(Inspection {
         driver_override: driver_override(sysfs, address),
         serial: (!serial_known).then(|| serial(sysfs, &dir)).flatten(),
-        usage: usage(sysfs, disks, address),
+        usage: usage(look, address),
+        direct_regions: direct(&of_group("reserved_regions").unwrap_or_default()),
+        no_iommu: of_group("name").as_deref() == Some("vfio-noiommu"),
     })
+}
+
+/// The regions of type `direct` among lines like `0x00.. 0x00.. direct`; a
+/// `direct-relaxable` one does not keep a group from userspace
+/// (drivers/iommu/iommu.c, `iommu_group_show_resv_regions`, v6.12).
+fn direct(regions: &str) -> Vec<String> {
+    regions
+        .lines()
+        .filter_map(|line| {
+            let (range, kind) = line.rsplit_once(' ')?;
+            (kind == "direct").then(|| range.replace(' ', "-"))
+        })
+        .collect()
 }
 
 /// The driver override, `None` where it is not set.
@@ -120,5 +136,13 @@ mod tests {
         assert_eq!(serial_in(&config(&[(0x100, 0x1001_0001, &[])])), None);
         assert_eq!(serial_in(&[0xff; 4096]), None);
         assert_eq!(serial_in(&[]), None);
+    }
+
+    #[test]
+    fn relaxable_regions_do_not_count() {
+        let regions = "0x00000000fee00000 0x00000000feefffff msi\n\
+                       0x00000000bdf6f000 0x00000000bdf8dfff direct\n\
+                       0x00000000e0000000 0x00000000e0ffffff direct-relaxable";
+        assert_eq!(direct(regions), ["0x00000000bdf6f000-0x00000000bdf8dfff"]);
     }
 }

@@ -5,8 +5,11 @@
 pub mod apply;
 pub mod config_files;
 pub mod helper;
+pub mod host;
 pub mod inspect;
 pub mod names;
+mod netlink;
+mod open_nodes;
 pub mod order;
 pub mod record;
 pub mod scan;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     address::Address,
     id::{ClassCode, PciId},
+    usage::Fact,
 };
 
 /// All that was observed of one function without taking its device lock, plus
@@ -123,30 +124,20 @@ pub struct Inspection {
     /// the function has none or it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// What the host does with it through its native driver.
-    #[serde(default)]
-    pub usage: Usage,
-}
-
-/// What the host does with a function through its native driver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Usage {
-    /// Nothing was found, and everything could be checked.
-    #[default]
-    Idle,
-    /// It is used, or that could not be ruled out.
-    InUse(Vec<Evidence>),
-}
-
-/// One reason to think that the host uses a function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Evidence {
-    /// The guard that this is evidence for, as `storage`.
-    pub guard: String,
-    /// A clause in words: `nvme0n1 cannot be opened exclusively: device or resource busy`.
-    pub text: String,
+    /// What the host does with it through its native driver. Empty means idle,
+    /// and that everything could be checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<Fact>,
+    /// Memory of the host that the firmware wants it to reach at all times,
+    /// which keeps its IOMMU group from userspace: the regions of type `direct`
+    /// in the group's `reserved_regions`
+    /// (Documentation/ABI/testing/sysfs-kernel-iommu_groups, v6.12).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct_regions: Vec<String>,
+    /// Whether its IOMMU group is one that vfio made up, without an IOMMU
+    /// behind it (drivers/vfio/group.c, `vfio_noiommu_group_alloc`, v6.12).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_iommu: bool,
 }
 
 /// Drivers that hand a function to userspace through vfio: bound to one of

@@ -6,3 +6,4 @@ pub mod address;
 pub mod function;
 pub mod id;
 pub mod inventory;
+pub mod usage;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfio_bindd::{
     pci::{
         address::Address,
-        function::{Function, Inspection, Usage},
+        function::{Function, Inspection},
         inventory::Inventory,
     },
     policy::{
@@ -144,7 +144,7 @@ fn a_plan_that_was_carried_out_needs_nothing_more() {
             function.netdevs.clear();
             function.inspection = Some(Inspection {
                 driver_override: Some(action.driver.to_owned()),
-                usage: Usage::Idle,
+                usage: Vec::new(),
                 ..function.inspection.clone().unwrap()
             });
         }

@@ -17,7 +17,12 @@ use std::{
 };
 
 use rustix::io::Errno;
-use vfio_bindd::kernel::{apply::Modules, sysfs::Sysfs, usage::Disks};
+use vfio_bindd::kernel::{
+    apply::Modules,
+    host::{Host, Network, OpenNode},
+    sysfs::Sysfs,
+    usage::{Look, Tables},
+};
 
 /// The fake's whole state.
 #[derive(Debug, Default)]
@@ -46,6 +51,11 @@ pub(crate) struct Kernel {
     /// attributes is read.
     pub(crate) renames: BTreeMap<String, Vec<String>>,
     pub(crate) writes: Vec<(String, String)>,
+    /// Files of the host beside sysfs, by their absolute path.
+    pub(crate) host_files: BTreeMap<String, String>,
+    /// What processes have open, `None` if that cannot be seen.
+    pub(crate) open_nodes: Option<Vec<OpenNode>>,
+    pub(crate) network: Network,
 }
 
 #[derive(Debug, Default)]
@@ -59,9 +69,19 @@ impl Fake {
     pub(crate) fn new(drivers: &[&str]) -> Self {
         let fake = Self::default();
         fake.with(|kernel| {
-            kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect()
+            kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
+            kernel.open_nodes = Some(Vec::new());
         });
         fake
+    }
+
+    /// A look with nothing read before.
+    pub(crate) fn look<T>(&self, see: impl FnOnce(Look<'_>) -> T) -> T {
+        see(Look {
+            sysfs: self,
+            host: self,
+            tables: &Tables::default(),
+        })
     }
 
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Kernel) -> T) -> T {
@@ -89,7 +109,7 @@ impl Fake {
                 ("power_state", "D0"),
             ];
             for (name, value) in defaults.iter().chain(attributes) {
-                let path = format!("bus/pci/devices/{address}/{name}");
+                let path = kernel.real(&format!("bus/pci/devices/{address}/{name}"));
                 kernel.files.insert(path, format!("{value}\n"));
             }
             let group = format!("bus/pci/devices/{address}/iommu_group");
@@ -104,7 +124,7 @@ impl Fake {
     }
 
     pub(crate) fn file(&self, path: &str, text: &str) {
-        self.with(|kernel| kernel.files.insert(path.to_owned(), text.to_owned()));
+        self.with(|kernel| kernel.files.insert(kernel.real(path), text.to_owned()));
     }
 
     pub(crate) fn bind(&self, address: &str, driver: &str) {
@@ -146,21 +166,27 @@ impl Fake {
 }
 
 impl Kernel {
-    /// Where `path` really is, below the root of sysfs.
+    /// Where `path` really is, below the root of sysfs: the links above it that
+    /// lead to a function or to a class device are followed.
     fn real(&self, path: &str) -> String {
-        let parts: Vec<_> = path.splitn(5, '/').collect();
-        match parts.as_slice() {
-            ["bus", "pci", "devices", address, rest @ ..] => {
-                let link = self.links.get(&format!("bus/pci/devices/{address}"));
-                let place = link.map_or(path, |link| link.trim_start_matches("../"));
-                std::iter::once(&place)
-                    .chain(rest)
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join("/")
-            }
-            _ => path.to_owned(),
+        let parts: Vec<_> = path.split('/').collect();
+        let above = match parts.as_slice() {
+            ["bus", "pci", "devices", _, _, ..] => 4,
+            ["class", _, _, _, ..] => 3,
+            _ => return path.to_owned(),
+        };
+        let (above, rest) = parts.split_at(above);
+        match self.links.get(&above.join("/")) {
+            Some(link) => format!("{}/{}", link.trim_start_matches("../"), rest.join("/")),
+            None => path.to_owned(),
         }
+    }
+
+    /// The entry of `all` that is at `path`, by whichever way.
+    fn at<'a>(&self, all: &'a BTreeMap<String, String>, path: &str) -> Option<&'a String> {
+        let place = self.real(path);
+        let mut entries = all.iter();
+        entries.find_map(|(path, value)| (self.real(path) == place).then_some(value))
     }
 
     /// The class devices: where each really is, and its class.
@@ -172,9 +198,18 @@ impl Kernel {
     }
 
     fn rename_what_is_read(&mut self, path: &str) {
-        let Some((old, _)) = path.rsplit_once('/') else {
+        let Some((above, _)) = path.rsplit_once('/') else {
             return;
         };
+        let mut names = self.renames.keys();
+        let link_to = |name: &&String| {
+            let link = self.links.get(*name);
+            link.is_some_and(|link| link.trim_start_matches("../") == self.real(above))
+        };
+        let Some(old) = names.find(link_to).cloned() else {
+            return;
+        };
+        let old = old.as_str();
         let Some(new) = self.renames.get_mut(old).and_then(Vec::pop) else {
             return;
         };
@@ -184,13 +219,13 @@ impl Kernel {
         let (above, _) = link.rsplit_once('/').unwrap();
         let name = new.rsplit('/').next().unwrap();
         self.links.insert(new.clone(), format!("{above}/{name}"));
-        let below = format!("{old}/");
+        let below = format!("{}/", link.trim_start_matches("../"));
         let moved: Vec<_> = self
             .files
             .iter()
             .filter_map(|(path, text)| {
                 let rest = path.strip_prefix(&below)?;
-                Some((format!("{new}/{rest}"), text.clone()))
+                Some((self.real(&format!("{new}/{rest}")), text.clone()))
             })
             .collect();
         self.files.retain(|path, _| !path.starts_with(&below));
@@ -204,8 +239,9 @@ impl Kernel {
 
     fn remove(&mut self, address: &str) {
         let dir = format!("bus/pci/devices/{address}");
-        let below = format!("{dir}/");
+        let below = self.real(&format!("{dir}/"));
         self.files.retain(|path, _| !path.starts_with(&below));
+        let below = format!("{dir}/");
         self.links
             .retain(|path, _| *path != dir && !path.starts_with(&below));
         self.bound.remove(address);
@@ -273,7 +309,7 @@ impl Sysfs for Fake {
                 }
                 _ => {
                     kernel.rename_what_is_read(path);
-                    let text = kernel.files.get(path).cloned();
+                    let text = kernel.at(&kernel.files, path).cloned();
                     text.ok_or_else(|| errno(Errno::NOENT))?
                 }
             };
@@ -298,8 +334,7 @@ impl Sysfs for Fake {
             match driver {
                 Some(driver) => Ok(format!("../../../../bus/pci/drivers/{driver}")),
                 None => kernel
-                    .links
-                    .get(path)
+                    .at(&kernel.links, path)
                     .cloned()
                     .ok_or_else(|| errno(Errno::NOENT)),
             }
@@ -316,14 +351,16 @@ impl Sysfs for Fake {
                     Err(errno(Errno::NOENT))
                 };
             }
-            let below = format!("{path}/");
+            let below = kernel.real(&format!("{path}/"));
             let names: BTreeSet<_> = kernel
                 .files
                 .keys()
                 .chain(kernel.links.keys())
-                .filter_map(|entry| entry.strip_prefix(&below))
-                .filter_map(|rest| rest.split('/').next())
-                .map(str::to_owned)
+                .filter_map(|entry| {
+                    let entry = kernel.real(entry);
+                    let name = entry.strip_prefix(&below)?.split('/').next()?;
+                    Some(name.to_owned())
+                })
                 .collect();
             if names.is_empty() {
                 Err(errno(Errno::NOENT))
@@ -338,7 +375,7 @@ impl Sysfs for Fake {
             if kernel.unreadable.contains(path) {
                 return Err(errno(Errno::IO));
             }
-            let below = format!("{}/", kernel.real(path));
+            let below = kernel.real(&format!("{path}/"));
             let names: BTreeSet<_> = kernel
                 .class_devices()
                 .filter_map(|(place, _)| place.strip_prefix(&below)?.split('/').next())
@@ -349,7 +386,7 @@ impl Sysfs for Fake {
     }
 
     fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.read(path)?;
+        let bytes = Sysfs::read(self, path)?;
         let offset = usize::try_from(offset).unwrap();
         Ok(bytes.into_iter().skip(offset).take(length).collect())
     }
@@ -387,16 +424,50 @@ impl Sysfs for Fake {
     }
 }
 
-impl Disks for Fake {
-    fn open_exclusively(&self, name: &str) -> io::Result<()> {
+impl Host for Fake {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
-            let busy = kernel.busy_disks.contains(name);
-            if busy {
+            let text = kernel.host_files.get(path).cloned();
+            text.map(String::into_bytes)
+                .ok_or_else(|| errno(Errno::NOENT))
+        })
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.with(|kernel| {
+            let below = format!("{path}/");
+            let names: BTreeSet<_> = kernel
+                .host_files
+                .keys()
+                .filter_map(|file| file.strip_prefix(&below)?.split('/').next())
+                .map(str::to_owned)
+                .collect();
+            if names.is_empty() {
+                return Err(errno(Errno::NOENT));
+            }
+            Ok(names.into_iter().collect())
+        })
+    }
+
+    fn open_exclusively(&self, disk: &str) -> io::Result<()> {
+        self.with(|kernel| {
+            if kernel.busy_disks.contains(disk) {
                 Err(errno(Errno::BUSY))
             } else {
                 Ok(())
             }
         })
+    }
+
+    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+        self.with(|kernel| {
+            let nodes = kernel.open_nodes.clone();
+            nodes.ok_or_else(|| errno(Errno::ACCESS))
+        })
+    }
+
+    fn network(&self) -> io::Result<Network> {
+        self.with(|kernel| Ok(kernel.network.clone()))
     }
 }
 

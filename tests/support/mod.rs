@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfio_bindd::{
     pci::{
         address::Address,
-        function::{Evidence, Function, Header, Inspection, Role, Usage},
+        function::{Function, Header, Inspection, Role},
         id::ClassCode,
         inventory::Inventory,
+        usage::Fact,
     },
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
@@ -57,7 +58,7 @@ pub(crate) fn nic(address: &str) -> Function {
 pub(crate) trait FunctionExt: Sized {
     fn with(self, change: impl FnOnce(&mut Function)) -> Function;
     fn driver(self, name: &str) -> Function;
-    fn in_use(self, guard: &str, text: &str) -> Function;
+    fn in_use(self, fact: Fact) -> Function;
 }
 
 impl FunctionExt for Function {
@@ -70,14 +71,26 @@ impl FunctionExt for Function {
         self.with(|function| function.driver = Some(name.to_owned()))
     }
 
-    fn in_use(self, guard: &str, text: &str) -> Function {
+    fn in_use(self, fact: Fact) -> Function {
         self.with(|function| {
             let inspection = function.inspection.get_or_insert_default();
-            inspection.usage = Usage::InUse(vec![Evidence {
-                guard: guard.to_owned(),
-                text: text.to_owned(),
-            }]);
+            inspection.usage = vec![fact];
         })
+    }
+}
+
+/// An interface that is up.
+pub(crate) fn up(interface: &str) -> Fact {
+    Fact::LinkUp {
+        interface: interface.to_owned(),
+    }
+}
+
+/// A disk that cannot be opened exclusively.
+pub(crate) fn busy(disk: &str) -> Fact {
+    Fact::DiskHeld {
+        disk: disk.to_owned(),
+        error: "device or resource busy".to_owned(),
     }
 }
 

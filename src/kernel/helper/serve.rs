@@ -4,15 +4,21 @@ use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use super::protocol::{Reply, Request};
 use crate::kernel::{
     apply::{Modprobe, apply},
+    host::ThisHost,
     inspect::inspect,
     sysfs::HostSysfs,
-    usage::HostDisks,
+    usage::{Look, Tables},
 };
+
+/// How long what is read once for many functions serves inspections. Before a
+/// write everything is read anew.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// Serves what comes over `socket` until the other end closes it.
 ///
@@ -22,13 +28,26 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
     let sysfs = HostSysfs::new(sysfs_root);
     let mut answers = UnixStream::from(socket);
     let requests = BufReader::new(answers.try_clone()?);
+    let mut tables = Tables::default();
+    let mut read = Instant::now();
     for line in requests.lines() {
-        let reply = match serde_json::from_str(&line?)? {
+        let request = serde_json::from_str(&line?)?;
+        let look_is_enough = matches!(request, Request::Inspect { .. });
+        if !look_is_enough || read.elapsed() > KEPT {
+            tables = Tables::default();
+            read = Instant::now();
+        }
+        let look = Look {
+            sysfs: &sysfs,
+            host: &ThisHost,
+            tables: &tables,
+        };
+        let reply = match request {
             Request::Inspect {
                 address,
                 serial_known,
-            } => Reply::Inspected(inspect(&sysfs, &HostDisks, address, serial_known)),
-            Request::Apply(order) => Reply::Applied(apply(&sysfs, &HostDisks, &Modprobe, &order)),
+            } => Reply::Inspected(inspect(look, address, serial_known)),
+            Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
         };
         let mut line = serde_json::to_vec(&reply)?;
         line.push(b'\n');

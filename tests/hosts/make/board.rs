@@ -3,9 +3,10 @@
 
 use vfio_bindd::pci::{
     address::Address,
-    function::{Evidence, Function, Header, Inspection, Role, Usage},
+    function::{Function, Header, Inspection, Role},
     id::ClassCode,
     inventory::Inventory,
+    usage::Fact,
 };
 
 pub(crate) const HOST_BRIDGE: u32 = 0x06_0000;
@@ -22,9 +23,6 @@ pub(crate) const ETHERNET: u32 = 0x02_0000;
 pub(crate) const VGA: u32 = 0x03_0000;
 pub(crate) const GPU_3D: u32 = 0x03_0200;
 pub(crate) const AUDIO: u32 = 0x04_0300;
-
-/// What the kernel says of a disk that a mount, md or LVM holds.
-pub(crate) const BUSY: &str = "cannot be opened exclusively: device or resource busy";
 
 /// A bus, and what follows from its place for the functions on it.
 #[derive(Clone)]
@@ -235,27 +233,15 @@ pub(crate) trait Told: Sized {
         })
     }
 
-    /// The helper found the host using it; the guard is empty where none is
-    /// meant in particular.
-    fn used(self, guard: &str, text: &str) -> Self {
-        self.told(|one| {
-            let usage = &mut one.inspection.get_or_insert_default().usage;
-            let mut found = match std::mem::take(usage) {
-                Usage::Idle => Vec::new(),
-                Usage::InUse(found) => found,
-            };
-            found.push(Evidence {
-                guard: guard.to_owned(),
-                text: text.to_owned(),
-            });
-            *usage = Usage::InUse(found);
-        })
+    /// The helper found the host using it.
+    fn used(self, fact: Fact) -> Self {
+        self.told(|one| one.inspection.get_or_insert_default().usage.push(fact))
     }
 
     /// Held by a driver of a kind that cannot be checked.
     fn held_for_unknown_use(self, driver: &str) -> Self {
         let text = format!("{driver} holds it, and nobody can tell whether the host needs it");
-        self.held_by(driver).used("", &text)
+        self.held_by(driver).used(Fact::Unchecked { text })
     }
 
     /// Bound to vfio-pci by an earlier run.

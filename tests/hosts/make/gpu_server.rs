@@ -9,9 +9,12 @@
 
 use vfio_bindd::pci::{function::Function, inventory::Inventory};
 
-use super::board::{
-    AUDIO, BUSY, Board, Bus, ETHERNET, GPU_3D, HOST_BRIDGE, IOMMU, ISA_BRIDGE, NVME, SATA, SMBUS,
-    Told as _, VGA, XHCI,
+use super::{
+    board::{
+        AUDIO, Board, Bus, ETHERNET, GPU_3D, HOST_BRIDGE, IOMMU, ISA_BRIDGE, NVME, SATA, SMBUS,
+        Told as _, VGA, XHCI,
+    },
+    facts,
 };
 
 /// The board's subsystem.
@@ -64,9 +67,9 @@ fn chipset(board: &mut Board) {
         .subsystem(BOARD)
         .revision(0x41)
         .label("Onboard Video")
-        .used("display", "card0 is a display driver's node of it")
-        .used("console", "fb0 is a framebuffer of it")
-        .held_for_unknown_use("ast");
+        .used(facts::open("drm", "card0"))
+        .used(facts::framebuffer("fb0"))
+        .held_by("ast");
     let display = Function {
         boot_vga: true,
         ..display
@@ -79,8 +82,8 @@ fn chipset(board: &mut Board) {
     board.group([inner
         .endpoint("00.3", "1022:148c", XHCI)
         .subsystem(BOARD)
-        .used("usb", "input4 is an input device of it")
-        .held_for_unknown_use("xhci_hcd")]);
+        .used(facts::keyboard("1-3"))
+        .held_by("xhci_hcd")]);
     let inner = board.port(&root, "08.2", "1022:1484", 0x04);
     board.group([inner
         .endpoint("00.0", "1022:7901", SATA)
@@ -156,7 +159,7 @@ fn root_disks(board: &mut Board, root: &Bus) {
         let bus = board.port(root, hop, ROOT_PORT, bus);
         board.group([disk(&bus, index)
             .in_slot(format!("{}", 111 + index))
-            .used("storage", &format!("nvme{index}n1 {BUSY}"))]);
+            .used(facts::busy(&format!("nvme{index}n1")))]);
     }
     let bus = board.port(root, "03.1", ROOT_PORT, 0x43);
     board.group(desktop_gpu(&bus, "5", "48-b0-2d-ff-ff-b0-00-01").map(|part| part.bound()));
@@ -204,7 +207,7 @@ fn cheap_switch(board: &mut Board, root: &Bus) {
         .revision(0x02)
         .resets("bus")
         .held_by("ahci")
-        .used("storage", &format!("sda {BUSY}"));
+        .used(facts::busy("sda"));
     board.group([
         up.bridge("00.0", "1b21:1812"),
         down.bridge("00.0", "1b21:1812"),
@@ -224,21 +227,21 @@ fn host_nics(board: &mut Board, root: &Bus) {
             .netdev(&name)
             .label(&format!("Onboard LAN {}", index + 1))
             .serial("b8-ce-f6-03-00-10-00-00")
-            .used("network", &format!("{name} is up"))
-            .used("network", &format!("{name} is a port of bond0"))]);
+            .used(facts::up(&name))
+            .used(facts::port(&name, "bond0"))]);
     }
     let bus = board.port(root, "03.1", ROOT_PORT, 0xc2);
     let [graphics, sound, usb, usb_c] = desktop_gpu(&bus, "6", "48-b0-2d-ff-ff-b0-00-02");
     board.group([
         graphics
-            .used("display", "card1 is a display driver's node of it")
-            .used("display", "renderD128 is a display driver's node of it")
-            .held_for_unknown_use("nouveau"),
+            .used(facts::open("drm", "card1"))
+            .used(facts::open("drm", "renderD128"))
+            .held_by("nouveau"),
         sound
-            .used("sound", "card0 is a sound card of it")
-            .used("sound", "controlC0 is a sound card of it")
-            .held_for_unknown_use("snd_hda_intel"),
-        usb.held_for_unknown_use("xhci_hcd"),
+            .used(facts::open("sound", "card0"))
+            .used(facts::open("sound", "controlC0"))
+            .held_by("snd_hda_intel"),
+        usb.held_by("xhci_hcd"),
         usb_c.held_for_unknown_use("nvidia-gpu"),
     ]);
 }

@@ -4,6 +4,7 @@
 //! such hosts out. Serial numbers and what the host does are made up.
 
 mod board;
+mod facts;
 mod gpu_server;
 mod nic_vfs;
 

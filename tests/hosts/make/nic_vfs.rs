@@ -8,8 +8,11 @@ use vfio_bindd::pci::{
     inventory::Inventory,
 };
 
-use super::board::{
-    BUSY, Board, Bus, ETHERNET, ISA_BRIDGE, NVME, RAID, SATA, SMBUS, SYSTEM, Told as _, VGA, XHCI,
+use super::{
+    board::{
+        Board, Bus, ETHERNET, ISA_BRIDGE, NVME, RAID, SATA, SMBUS, SYSTEM, Told as _, VGA, XHCI,
+    },
+    facts,
 };
 
 /// `Ice Lake` root port.
@@ -48,8 +51,8 @@ fn chipset(board: &mut Board, root: &Bus) {
     board.group([part("11.5", "8086:a1d2", SATA).held_by("ahci")]);
     board.group([
         part("14.0", "8086:a1af", XHCI)
-            .used("usb", "input2 is an input device of it")
-            .held_for_unknown_use("xhci_hcd"),
+            .used(facts::keyboard("1-3"))
+            .held_by("xhci_hcd"),
         part("14.2", "8086:a1b1", 0x11_8000),
     ]);
     board.group([part("16.0", "8086:a1ba", 0x07_8000).held_for_unknown_use("mei_me")]);
@@ -65,8 +68,8 @@ fn chipset(board: &mut Board, root: &Bus) {
         .endpoint("00.0", "1a03:2000", VGA)
         .subsystem(BOARD)
         .label("Onboard Video")
-        .used("display", "card0 is a display driver's node of it")
-        .held_for_unknown_use("ast");
+        .used(facts::open("drm", "card0"))
+        .held_by("ast");
     let display = Function {
         boot_vga: true,
         ..display
@@ -101,7 +104,7 @@ fn e810(board: &mut Board, root: &Bus, number: u8, name: &str, card: u8) {
             .serial(format!("b4-96-91-ff-ff-e8-10-{card:02x}"))
             .resets("flr bus")
             .held_by("ice")
-            .used("network", &format!("{netdev} is up"))
+            .used(facts::up(&netdev))
             .told(|one| {
                 one.role = Role::Pf {
                     total_vfs: VFS,
@@ -116,7 +119,7 @@ fn e810(board: &mut Board, root: &Bus, number: u8, name: &str, card: u8) {
                     let name = format!("{netdev}v{index}");
                     let vf = vf.held_by("iavf").netdev(&name);
                     if index == 0 {
-                        vf.used("network", &format!("{name} is up"))
+                        vf.used(facts::up(&name))
                     } else {
                         vf
                     }
@@ -163,8 +166,7 @@ fn host_nics(board: &mut Board, root: &Bus) {
             .resets("flr bus")
             .held_by("mlx5_core");
         board.group([if port == 0 {
-            nic.used("network", &format!("{name} is up"))
-                .used("network", &format!("{name} is a port of vmbr0"))
+            nic.used(facts::up(&name)).used(facts::port(&name, "vmbr0"))
         } else {
             nic
         }]);
@@ -189,15 +191,15 @@ fn vmd(board: &mut Board, root: &Bus, domain: u32, boot: bool) {
             .resets("flr bus")
             .held_by("nvme");
         if boot {
-            disk.used("storage", &format!("nvme{index}n1 {BUSY}"))
+            disk.used(facts::busy(&format!("nvme{index}n1")))
         } else {
             disk
         }
     });
     let controller = if boot {
         controller
-            .used("storage", &format!("nvme0n1 {BUSY}"))
-            .used("storage", &format!("nvme1n1 {BUSY}"))
+            .used(facts::busy("nvme0n1"))
+            .used(facts::busy("nvme1n1"))
     } else {
         controller
     };

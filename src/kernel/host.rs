@@ -1,0 +1,111 @@
+//! The seam to the rest of the host: what is not in sysfs and says who uses
+//! what. Five questions, so that a test can answer them.
+//!
+//! Owns the root. Never interprets what it reads.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    net::IpAddr,
+};
+
+/// The host beside its sysfs, or something that answers like it.
+pub trait Host {
+    /// The file at `path`, which is absolute.
+    ///
+    /// # Errors
+    /// As `open(2)` and `read(2)` say.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// The names in the directory at `path`, sorted.
+    ///
+    /// # Errors
+    /// As `getdents(2)` says.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+
+    /// Opens the disk for reading only and for nobody else, and closes it: the
+    /// kernel refuses that while a mount, swap, md, dm, bcache, btrfs or ZFS
+    /// holds it or a part of it (block/bdev.c, `bd_may_claim`, v6.1).
+    ///
+    /// # Errors
+    /// As `open(2)` says.
+    fn open_exclusively(&self, disk: &str) -> io::Result<()>;
+
+    /// The block and character devices that processes have open.
+    ///
+    /// # Errors
+    /// If not every process's can be seen.
+    fn open_nodes(&self) -> io::Result<Vec<OpenNode>>;
+
+    /// The addresses and routes of this network namespace.
+    ///
+    /// # Errors
+    /// As the kernel says over netlink.
+    fn network(&self) -> io::Result<Network>;
+}
+
+/// A device that a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenNode {
+    /// Whether it is a block device.
+    pub block: bool,
+    /// Its major and minor number.
+    pub device: (u32, u32),
+    /// Whether it is open for writing.
+    pub writing: bool,
+    /// Who, `qemu-system-x86 (pid 812)`.
+    pub process: String,
+}
+
+/// Who has which address and which route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Interface index and address with its prefix length. Link-local ones,
+    /// which an interface gives itself, are among them.
+    pub addresses: Vec<(u32, IpAddr, u8)>,
+    /// Interface index and destination; `None` is the default route. Local,
+    /// broadcast and multicast ones, which the kernel makes of addresses, are
+    /// left out.
+    pub routes: Vec<(u32, Option<(IpAddr, u8)>)>,
+}
+
+/// The host that this process runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisHost;
+
+/// The most that is read of one file. A mount table of thousands of mounts has
+/// some hundred kilobytes.
+const MOST: u64 = 4 << 20;
+
+impl Host for ThisHost {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn open_exclusively(&self, disk: &str) -> io::Result<()> {
+        use rustix::fs::{Mode, OFlags, open};
+        // Names with a slash in /dev have a '!' in sysfs.
+        let path = format!("/dev/{}", disk.replace('!', "/"));
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        open(path, flags, Mode::empty())?;
+        Ok(())
+    }
+
+    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+        super::open_nodes::open_nodes()
+    }
+
+    fn network(&self) -> io::Result<Network> {
+        super::netlink::network()
+    }
+}
