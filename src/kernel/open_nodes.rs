@@ -84,7 +84,11 @@ fn of_table(thread: &Path, found: &mut Open) -> io::Result<usize> {
         let fd = fd?;
         files += 1;
         let path = fd.path();
-        let target = fs::read_link(&path).unwrap_or_default();
+        // Whoever may list the files may not always see what they are.
+        let target = match fs::read_link(&path) {
+            Err(error) if is_gone(&error) => continue,
+            target => target?,
+        };
         let target = target.to_string_lossy();
         if target == VFIO_DEVICE {
             let info = fs::read_to_string(thread.join("fdinfo").join(fd.file_name()));
@@ -93,7 +97,7 @@ fn of_table(thread: &Path, found: &mut Open) -> io::Result<usize> {
                 process: String::new(),
             });
         } else if !is_no_file(&target)
-            && let Some((block, device)) = device(&path)
+            && let Some((block, device)) = device(&path)?
         {
             found.nodes.push(OpenNode {
                 block,
@@ -124,17 +128,27 @@ fn is_no_file(target: &str) -> bool {
 const WRITING: u32 = 0o200;
 
 /// Whether an open file is a block device, and its number; `None` if it is no
-/// device. What the kernel knows of it is enough: the server of a network file
-/// system may be away.
-fn device(path: &Path) -> Option<(bool, (u32, u32))> {
+/// device or was closed. What the kernel knows of it is enough: the server of a
+/// network file system may be away.
+fn device(path: &Path) -> io::Result<Option<(bool, (u32, u32))>> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let status = statx(CWD, path, flags, StatxFlags::TYPE).ok()?;
+    let status = match statx(CWD, path, flags, StatxFlags::TYPE).map_err(io::Error::from) {
+        Err(error) if is_denied(&error) => return Err(error),
+        // A file that its file system has lost is no device either.
+        Err(_) => return Ok(None),
+        Ok(status) => status,
+    };
     let block = match FileType::from_raw_mode(status.stx_mode.into()) {
         FileType::BlockDevice => true,
         FileType::CharacterDevice => false,
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some((block, (status.stx_rdev_major, status.stx_rdev_minor)))
+    let number = (status.stx_rdev_major, status.stx_rdev_minor);
+    Ok(Some((block, number)))
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// What fdinfo of a vfio device says of its function
@@ -170,6 +184,31 @@ mod tests {
                 .all(|node| node.process.ends_with(" (pid 1)"))
         );
         drop((null, zero));
+    }
+
+    #[test]
+    fn what_is_open_and_cannot_be_seen_is_an_error() {
+        let process = tempfile::tempdir().unwrap();
+        let files = process.path().join("fd");
+        let thread = process.path().join("task/7/fd");
+        fs::create_dir_all(&thread).unwrap();
+        fs::create_dir(&files).unwrap();
+        let mut open = Open::default();
+        of_process(process.path(), "7", &mut open).unwrap();
+        assert_eq!(open, Open::default());
+        // Not a link, as little to be read as one that is somebody else's.
+        fs::write(thread.join("3"), "").unwrap();
+        of_process(process.path(), "7", &mut open).unwrap_err();
+        fs::remove_file(thread.join("3")).unwrap();
+        std::os::unix::fs::symlink("anon_inode:[vfio-device]", thread.join("4")).unwrap();
+        of_process(process.path(), "7", &mut open).unwrap();
+        let device = OpenVfioDevice {
+            function: None,
+            process: " (pid 7)".to_owned(),
+        };
+        assert_eq!(open.vfio_devices, [device]);
+        fs::write(files.join("3"), "").unwrap();
+        of_process(process.path(), "7", &mut open).unwrap_err();
     }
 
     #[test]
