@@ -187,6 +187,22 @@ fn what_came_into_use_since_the_plan_is_refused() {
 }
 
 #[test]
+fn a_display_without_a_driver_that_the_console_is_drawn_on_is_refused() {
+    let fake = Fake::new(&["vfio-pci"]);
+    let resource = "0x00000000e0000000 0x00000000efffffff 0x000000000014220c";
+    let attributes = [("class", "0x030000"), ("resource", resource)];
+    fake.add("0000:00:01.0", NIC, &attributes);
+    let memory = "  e0000000-e07e8fff : BOOTFB\n".to_owned();
+    fake.with(|kernel| kernel.host_files.insert("/proc/iomem".to_owned(), memory));
+    let text = "is in use by now: the console is drawn on BOOTFB".to_owned();
+    assert_eq!(run(&fake, &order(None)), Outcome::Refused { text });
+    assert_eq!(fake.writes(), Vec::<String>::new());
+    let mut allowed = order(None);
+    allowed.allow.insert("console".to_owned());
+    assert_eq!(run(&fake, &allowed), Outcome::Bound { from: None });
+}
+
+#[test]
 fn a_driver_that_nobody_planned_to_detach_stays() {
     let fake = with_interface();
     let text = "is held by e1000e by now".to_owned();

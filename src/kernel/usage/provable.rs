@@ -19,7 +19,8 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
     if let Some(function) = subject.of("pci").next() {
         facts.push(format!("the function {} hangs below it", function.name));
     }
-    for device in subject.of("virtio") {
+    let virtio = subject.of("virtio").filter(|_| is_provable(subject));
+    for device in virtio {
         let driver = link_name(look.sysfs, &format!("{}/driver", device.place));
         if let Some(driver) = driver.filter(|driver| !VIRTIO.contains(&driver.as_str())) {
             facts.push(format!(

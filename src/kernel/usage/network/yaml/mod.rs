@@ -59,7 +59,7 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
     };
     let node = block(&mut lines, &mut at, indent)?;
     match lines.get(at) {
-        Some(line) => Err(wrong(line, "is indented unlike the lines before it")),
+        Some(line) => Err(wrong(line, "does not fit to the lines before it")),
         None => Ok(node),
     }
 }
@@ -146,57 +146,60 @@ fn brackets(text: &str) -> i32 {
 
 /// The value that the lines from `at` on with `indent` make.
 fn block(lines: &mut [Line], at: &mut usize, indent: usize) -> Result<Node, String> {
-    let mut list = Vec::new();
-    let mut map = Vec::new();
-    while let Some(line) = lines.get_mut(*at).filter(|line| line.indent == indent) {
-        if let Some(rest) = item(&line.text) {
-            let bare = rest.trim_start();
-            let inner = indent + line.text.len() - bare.len();
-            if bare.is_empty() {
-                *at += 1;
-                list.push(nested(lines, at, indent + 1)?);
-            } else if item(bare).is_some() || key(bare).is_some() {
-                // The item is a block that begins on this very line.
-                line.text = bare.to_owned();
-                line.indent = inner;
-                list.push(block(lines, at, inner)?);
-            } else {
-                list.push(inline(bare).ok_or_else(|| unknown(line))?);
-                *at += 1;
-            }
-        } else if let Some((name, rest)) = key(&line.text) {
-            let name = name.to_owned();
-            let value = if rest.is_empty() {
-                *at += 1;
-                // A list may stand right below its key.
-                let next = lines.get(*at);
-                let below = next.is_some_and(|next| item(&next.text).is_some());
-                nested(lines, at, if below { indent } else { indent + 1 })?
-            } else {
-                let value = inline(rest).ok_or_else(|| unknown(line))?;
-                *at += 1;
-                value
-            };
-            map.push((name, value));
-        } else if map.is_empty() && list.is_empty() {
-            let node = inline(&line.text).ok_or_else(|| unknown(line))?;
+    let Some(line) = lines.get(*at) else {
+        return Ok(Node::Nothing);
+    };
+    if item(&line.text).is_some() {
+        list(lines, at, indent)
+    } else if key(&line.text).is_some() {
+        map(lines, at, indent)
+    } else {
+        *at += 1;
+        inline(&line.text).ok_or_else(|| unknown(line))
+    }
+}
+
+/// The items with `indent`, up to a line that is none.
+fn list(lines: &mut [Line], at: &mut usize, indent: usize) -> Result<Node, String> {
+    let mut nodes = Vec::new();
+    while let Some(line) = lines.get_mut(*at).filter(|line| line.indent == indent)
+        && let Some(rest) = item(&line.text)
+    {
+        let rest = rest.trim_start();
+        if rest.is_empty() {
             *at += 1;
-            return Ok(node);
+            nodes.push(nested(lines, at, indent + 1)?);
         } else {
-            return Err(wrong(line, "is neither a key nor an item of a list"));
-        }
-        if !map.is_empty() && !list.is_empty() {
-            let number = lines
-                .get(at.saturating_sub(1))
-                .map_or(0, |line| line.number);
-            return Err(format!("line {number} mixes keys with items of a list"));
+            // The item is a block that begins on this very line.
+            line.indent += line.text.len() - rest.len();
+            line.text = rest.to_owned();
+            let indent = line.indent;
+            nodes.push(block(lines, at, indent)?);
         }
     }
-    Ok(if map.is_empty() {
-        Node::List(list)
-    } else {
-        Node::Map(map)
-    })
+    Ok(Node::List(nodes))
+}
+
+/// The keys with `indent`, up to a line that has none.
+fn map(lines: &mut [Line], at: &mut usize, indent: usize) -> Result<Node, String> {
+    let mut entries = Vec::new();
+    while let Some(line) = lines.get(*at).filter(|line| line.indent == indent)
+        && item(&line.text).is_none()
+        && let Some((name, rest)) = key(&line.text)
+    {
+        let name = name.to_owned();
+        *at += 1;
+        let value = if rest.is_empty() {
+            // A list may stand right below its key.
+            let next = lines.get(*at);
+            let is_list = next.is_some_and(|next| item(&next.text).is_some());
+            nested(lines, at, if is_list { indent } else { indent + 1 })?
+        } else {
+            inline(rest).ok_or_else(|| unknown(line))?
+        };
+        entries.push((name, value));
+    }
+    Ok(Node::Map(entries))
 }
 
 /// The block that follows, if it is indented by `least` or more.
