@@ -57,8 +57,8 @@ pub struct Open {
 /// process. It stays open without the group's node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenVfioDevice {
-    /// The function's place in sysfs, `None` before Linux 6.18, which is the
-    /// first to say it.
+    /// The function's place in sysfs, `None` where the kernel does not say it:
+    /// Linux 7.3 does, 6.12 does not.
     pub function: Option<String>,
     /// Who, `qemu-system-x86 (pid 812)`.
     pub process: String,

@@ -152,7 +152,7 @@ fn is_denied(error: &io::Error) -> bool {
 }
 
 /// What fdinfo of a vfio device says of its function
-/// (Documentation/filesystems/proc.rst, VFIO device files, v6.18).
+/// (Documentation/filesystems/proc.rst, VFIO device files, v7.3; v6.12 has none).
 fn function(info: &str) -> Option<String> {
     let mut lines = info.lines();
     let place = lines.find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;

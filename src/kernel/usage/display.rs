@@ -32,8 +32,7 @@ const NATIVE: &[&str] = &["nvidia", "amdgpu", "i915", "xe"];
 
 /// What speaks for a display in use.
 pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
-    let mut facts = console(look, subject);
-    facts.extend(native(look, subject));
+    let mut facts = facts_without_driver(look, subject);
     for device in subject.of("drm") {
         if is_connector(&device.name) {
             facts.extend(connector(look, &device.name, &device.place));
@@ -101,7 +100,8 @@ fn console(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
         }
     }
     for device in subject.of("drm") {
-        // Since Linux 7.0, on the card that the firmware booted with.
+        // On the card that the firmware booted with, in Linux 7.3
+        // (Documentation/ABI/testing/sysfs-class-drm).
         let boot = text(look.sysfs, &format!("{}/boot_display", device.place));
         if boot.as_deref() == Some("1") {
             facts.push(Fact::BootDisplay {
