@@ -19,7 +19,7 @@ use std::{
 use rustix::io::Errno;
 use vfio_bindd::kernel::{
     apply::Modules,
-    host::{Host, Network, OpenNode},
+    host::{Host, Network, Open, OpenNode, OpenVfioDevice},
     sysfs::Sysfs,
     usage::{Look, Tables},
 };
@@ -53,9 +53,16 @@ pub(crate) struct Kernel {
     pub(crate) writes: Vec<(String, String)>,
     /// Files of the host beside sysfs, by their absolute path.
     pub(crate) host_files: BTreeMap<String, String>,
+    /// Attributes whose reading says EIO.
+    pub(crate) broken: BTreeSet<String>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
-    pub(crate) network: Network,
+    /// Vfio devices that processes have open without a node.
+    pub(crate) open_vfio: Vec<OpenVfioDevice>,
+    /// Its addresses and routes, `None` if the kernel does not tell them.
+    pub(crate) network: Option<Network>,
+    /// Files and directories of the host that say EACCES.
+    pub(crate) forbidden: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +78,7 @@ impl Fake {
         fake.with(|kernel| {
             kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
             kernel.open_nodes = Some(Vec::new());
+            kernel.network = Some(Network::default());
         });
         fake
     }
@@ -307,6 +315,7 @@ impl Sysfs for Fake {
                     let driver = kernel.bound.get(*address);
                     driver.map_or_else(String::new, |name| format!("DRIVER={name}\n"))
                 }
+                _ if kernel.broken.contains(&kernel.real(path)) => return Err(errno(Errno::IO)),
                 _ => {
                     kernel.rename_what_is_read(path);
                     let text = kernel.at(&kernel.files, path).cloned();
@@ -427,6 +436,9 @@ impl Sysfs for Fake {
 impl Host for Fake {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
+            }
             let text = kernel.host_files.get(path).cloned();
             text.map(String::into_bytes)
                 .ok_or_else(|| errno(Errno::NOENT))
@@ -435,6 +447,9 @@ impl Host for Fake {
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         self.with(|kernel| {
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
+            }
             let below = format!("{path}/");
             let names: BTreeSet<_> = kernel
                 .host_files
@@ -459,15 +474,21 @@ impl Host for Fake {
         })
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         self.with(|kernel| {
             let nodes = kernel.open_nodes.clone();
-            nodes.ok_or_else(|| errno(Errno::ACCESS))
+            Ok(Open {
+                nodes: nodes.ok_or_else(|| errno(Errno::ACCESS))?,
+                vfio_devices: kernel.open_vfio.clone(),
+            })
         })
     }
 
     fn network(&self) -> io::Result<Network> {
-        self.with(|kernel| Ok(kernel.network.clone()))
+        self.with(|kernel| {
+            let network = kernel.network.clone();
+            network.ok_or_else(|| errno(Errno::PERM))
+        })
     }
 }
 
