@@ -44,7 +44,7 @@ pub(crate) struct Kernel {
     pub(crate) gone_after_unbind: BTreeSet<String>,
     /// Drivers whose unbind returns while they stay.
     pub(crate) clinging: BTreeSet<String>,
-    /// Directories whose reading says EIO.
+    /// Directories of sysfs, and files of the host, whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
     /// Class devices that get the next of these names whenever one of their
@@ -53,6 +53,8 @@ pub(crate) struct Kernel {
     pub(crate) writes: Vec<(String, String)>,
     /// Files of the host beside sysfs, by their absolute path.
     pub(crate) host_files: BTreeMap<String, String>,
+    /// As `host_files`, what is no text.
+    pub(crate) host_bytes: BTreeMap<String, Vec<u8>>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
     pub(crate) network: Network,
@@ -71,6 +73,9 @@ impl Fake {
         fake.with(|kernel| {
             kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
             kernel.open_nodes = Some(Vec::new());
+            // udev runs, and knows the null device.
+            let null = "/run/udev/data/c1:3".to_owned();
+            kernel.host_files.insert(null, "G:systemd\n".to_owned());
         });
         fake
     }
@@ -125,6 +130,21 @@ impl Fake {
 
     pub(crate) fn file(&self, path: &str, text: &str) {
         self.with(|kernel| kernel.files.insert(kernel.real(path), text.to_owned()));
+    }
+
+    /// A file of the host beside sysfs.
+    pub(crate) fn host_file(&self, path: &str, text: &str) {
+        self.with(|kernel| kernel.host_files.insert(path.to_owned(), text.to_owned()));
+    }
+
+    /// The block device `name` with the number `number`, at `place` below
+    /// `devices`, of which udev knows nothing.
+    pub(crate) fn block(&self, place: &str, name: &str, number: &str) {
+        self.link(
+            &format!("class/block/{name}"),
+            &format!("../../devices/{place}/{name}"),
+        );
+        self.file(&format!("class/block/{name}/dev"), &format!("{number}\n"));
     }
 
     pub(crate) fn bind(&self, address: &str, driver: &str) {
@@ -427,8 +447,12 @@ impl Sysfs for Fake {
 impl Host for Fake {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
+            if kernel.unreadable.contains(path) {
+                return Err(errno(Errno::IO));
+            }
             let text = kernel.host_files.get(path).cloned();
             text.map(String::into_bytes)
+                .or_else(|| kernel.host_bytes.get(path).cloned())
                 .ok_or_else(|| errno(Errno::NOENT))
         })
     }

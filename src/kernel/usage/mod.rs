@@ -25,6 +25,7 @@ use crate::pci::{address::Address, function::is_vfio_driver, id::ClassCode, usag
 #[derive(Debug, Default)]
 pub struct Tables {
     nodes: OnceCell<nodes::Nodes>,
+    storage: storage::Tables,
 }
 
 /// One look at the host's use of its functions.

@@ -22,23 +22,22 @@ fn nodes<'a>(look: Look<'a>) -> &'a Nodes {
     })
 }
 
-/// The number of the device at `place`, and whether a node there is a block
-/// device's; `None` where it has no node.
+/// The number of the device at `place`; `None` where it has no node.
 fn number(look: Look<'_>, place: &str) -> Option<(u32, u32)> {
     let text = text(look.sysfs, &format!("{place}/dev"))?;
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Who has a node of the function open. A disk may be read by anyone, as udev
-/// and smartd do: only one that is written to is in use.
+/// Who has a node of the function open, block devices aside: whether those are
+/// read is no matter, and [`writers`] tells who writes to them.
 pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
     let mut facts = Vec::new();
-    for device in subject.devices {
+    let devices = subject.devices.iter();
+    for device in devices.filter(|device| device.subsystem != "block") {
         let Some(number) = number(look, &device.place) else {
             continue;
         };
-        let block = device.subsystem == "block";
         let nodes = match nodes(look) {
             Ok(nodes) => nodes,
             Err(text) => {
@@ -48,9 +47,13 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
         };
         let open = nodes
             .iter()
-            .filter(|node| node.block == block && node.device == number)
+            .filter(|node| !node.block && node.device == number)
             .filter(|node| node.writing || !is_read_by_anyone(device));
-        facts.extend(open.map(|node| fact(device, node)));
+        facts.extend(open.map(|node| Fact::NodeOpen {
+            subsystem: device.subsystem.clone(),
+            node: device.name.clone(),
+            process: node.process.clone(),
+        }));
     }
     facts
 }
@@ -59,22 +62,27 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
 fn is_read_by_anyone(device: &Device) -> bool {
     matches!(
         device.subsystem.as_str(),
-        "block" | "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
+        "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
     )
 }
 
-fn fact(device: &Device, node: &OpenNode) -> Fact {
-    let process = node.process.clone();
-    if node.block {
-        Fact::OpenForWriting {
-            device: device.name.clone(),
-            process,
+/// Who writes to the block device with `number`, which a person knows as
+/// `label`. A disk may be read by anyone, as udev and smartd do.
+pub(super) fn writers(look: Look<'_>, label: &str, number: (u32, u32)) -> Vec<Fact> {
+    match nodes(look) {
+        Ok(nodes) => {
+            let open = nodes
+                .iter()
+                .filter(|node| node.block && node.writing && node.device == number);
+            let fact = |node: &OpenNode| Fact::OpenForWriting {
+                device: label.to_owned(),
+                process: node.process.clone(),
+            };
+            open.map(fact).collect()
         }
-    } else {
-        Fact::NodeOpen {
-            subsystem: device.subsystem.clone(),
-            node: device.name.clone(),
-            process,
+        Err(text) => {
+            let text = text.clone();
+            vec![Fact::Unchecked { text }]
         }
     }
 }
