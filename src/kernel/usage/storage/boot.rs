@@ -148,7 +148,7 @@ mod tests {
             ("zfs:rpool/x", vec![pool("rpool")]),
             ("zfs:AUTO", vec![Key::AnyPool]),
             ("801", vec![Key::Number(8, 1)]),
-            ("0x10300001", vec![Key::Number(0x300, 0x1_0001)]),
+            ("0x10010301", vec![Key::Number(259, 0x1_0001)]),
             ("259:3", vec![Key::Number(259, 3)]),
             ("/nowhere", vec![]),
             ("", vec![]),

@@ -45,16 +45,16 @@ pub(super) fn identity(
     let node = format!("/dev/{}", name.replace('!', "/"));
     identity.keys.push(Key::Path(node));
     let path = format!("{DATABASE}/b{major}:{minor}");
+    identity.recorded = true;
     match look.host.read(&path) {
         Ok(record) => {
-            identity.recorded = true;
             let record = String::from_utf8_lossy(&record);
             let volume = identity.take(&record);
             if let Some(uuid) = volume {
                 lvm::groups(look, &uuid, &mut identity.groups, unchecked);
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => identity.recorded = false,
         Err(error) => {
             let error = words(&error);
             unchecked.push(format!(

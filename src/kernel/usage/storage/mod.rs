@@ -6,6 +6,7 @@
 
 mod base;
 mod boot;
+mod early;
 mod identity;
 mod key;
 mod listed;
@@ -21,6 +22,7 @@ use std::{cell::OnceCell, collections::BTreeSet};
 
 use self::{
     base::Bases,
+    early::missing,
     identity::{DATABASE, Identity, identity, mapper_keys},
     references::References,
     stack::{Kind, Node, Stack, stack},
@@ -37,6 +39,8 @@ pub(super) struct Tables {
     /// Why udev's database cannot be read, if so.
     database: OnceCell<Option<String>>,
     backups: OnceCell<lvm::Backups>,
+    /// What is named and not found.
+    missing: OnceCell<Option<String>>,
 }
 
 /// What is found out about one node.
@@ -47,6 +51,8 @@ struct Found {
     carries: Option<String>,
     /// The volume groups that it is a part of.
     groups: Vec<String>,
+    /// Whether udev has a record of it.
+    recorded: bool,
 }
 
 /// What the host uses the disks of `subject` for.
@@ -70,6 +76,13 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
         };
         let writers = nodes::writers(look, &node.label, number);
         let found = find(look, references, node, number, &mut unchecked);
+        if !found.recorded && node.kind != Kind::Holder {
+            let missing = tables.missing.get_or_init(|| missing(look, references));
+            let clause = missing.iter();
+            unchecked.extend(
+                clause.map(|clause| format!("udev has no record of {}, which {clause}", node.name)),
+            );
+        }
         bases.add(node, found, !writers.is_empty());
         facts.extend(writers);
     }
@@ -114,7 +127,7 @@ fn find(
         mut keys,
         carries,
         mut groups,
-        ..
+        recorded,
     } = identity(look, &node.name, number, unchecked);
     if let Some(mapper) = &node.mapper {
         keys.extend(mapper_keys(&mapper.name));
@@ -124,5 +137,6 @@ fn find(
         uses: references.naming(&keys),
         carries,
         groups,
+        recorded,
     }
 }

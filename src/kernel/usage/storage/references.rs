@@ -105,6 +105,11 @@ impl References {
         found
     }
 
+    /// All uses with their numbers.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Use)> {
+        self.uses.iter().enumerate()
+    }
+
     /// The use with this number.
     pub(super) fn get(&self, index: usize) -> Option<&Use> {
         self.uses.get(index)

@@ -86,9 +86,9 @@ pub(super) fn stack(look: Look<'_>, subject: &Subject<'_>) -> Stack {
         let hidden = text(look.sysfs, &format!("{}/hidden", device.place));
         if hidden.as_deref() != Some("1") {
             stack.push_disk(&device.name, &device.place);
-            let below = blocks.iter().filter(|part| {
-                above(&part.place).is_some_and(|above| *above == *device.place.as_str())
-            });
+            let below = blocks
+                .iter()
+                .filter(|part| above(&part.place) == Some(device.place.as_str()));
             for part in below {
                 stack.push_partition(part);
             }
