@@ -64,6 +64,7 @@ impl Host {
         let place = format!("../../devices/pci0000:00/0000:00:01.0/{NIC}/net/enp1s0");
         fake.link("class/net/enp1s0", &place);
         fake.file("class/net/enp1s0/flags", "0x1002\n");
+        fake.file("class/net/enp1s0/ifindex", "2\n");
         fake.file("class/vfio/7/dev", "240:0\n");
         let folder = tempfile::tempdir().unwrap();
         Self { fake, folder }
@@ -500,10 +501,10 @@ fn what_proxmox_has_reserved_stays() {
     let text = "stays with 0000:02:00.0, which is reserved by Proxmox VE for VM 100 (pid 4711)";
     refuses(&host, &[TWIN], text);
     host.fake
-        .with(|kernel| kernel.unreadable.insert(file.to_owned()));
-    let text = format!("may be reserved by Proxmox VE: {file}: input/output error");
+        .with(|kernel| kernel.forbidden.insert(file.to_owned()));
+    let text = format!("may be reserved by Proxmox VE: {file}: permission denied");
     refuses(&host, &[], &text);
-    host.fake.with(|kernel| kernel.unreadable.clear());
+    host.fake.with(|kernel| kernel.forbidden.clear());
     reserve("0000:01:00.0 100 pid:1\n0000:01:00.0 100 time:17\n0000:02:00.0 100 pid:4711");
     assert_eq!(host.restore(), given(before));
 }

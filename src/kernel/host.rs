@@ -31,17 +31,37 @@ pub trait Host {
     /// As `open(2)` says.
     fn open_exclusively(&self, disk: &str) -> io::Result<()>;
 
-    /// The block and character devices that processes have open.
+    /// The devices that processes have open.
     ///
     /// # Errors
     /// If not every process's can be seen.
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>>;
+    fn open_nodes(&self) -> io::Result<Open>;
 
     /// The addresses and routes of this network namespace.
     ///
     /// # Errors
     /// As the kernel says over netlink.
     fn network(&self) -> io::Result<Network>;
+}
+
+/// What processes have open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Block and character devices.
+    pub nodes: Vec<OpenNode>,
+    /// Devices of vfio that have no node.
+    pub vfio_devices: Vec<OpenVfioDevice>,
+}
+
+/// A vfio device that a process got from its IOMMU group, or from another
+/// process. It stays open without the group's node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenVfioDevice {
+    /// The function's place in sysfs, `None` where the kernel does not say it:
+    /// Linux 7.3 does, 6.12 does not.
+    pub function: Option<String>,
+    /// Who, `qemu-system-x86 (pid 812)`.
+    pub process: String,
 }
 
 /// A device that a process has open.
@@ -101,7 +121,7 @@ impl Host for ThisHost {
         Ok(())
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         super::open_nodes::open_nodes()
     }
 

@@ -128,6 +128,11 @@ pub enum Fact {
         /// The framebuffer, `fb0`, or the kernel's name for its memory.
         framebuffer: String,
     },
+    /// The firmware booted with it as its display.
+    BootDisplay {
+        /// The card, `card0`.
+        card: String,
+    },
     /// A display driver whose unbind is known to hang holds it.
     NativeGpu {
         /// The driver.
@@ -146,7 +151,7 @@ pub enum Fact {
     UsbDevice {
         /// The device's place, `2-1`.
         device: String,
-        /// What it is, in words: `a keyboard`.
+        /// What it is, in words: `a keyboard`, `the keyboard 'Model M'`.
         kind: String,
     },
     /// An input device below it that no USB device accounts for.

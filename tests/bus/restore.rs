@@ -26,7 +26,9 @@ async fn status(bus: &str) -> Value {
 
 async fn until_state(bus: &str, state: &str) {
     until(state, async || {
-        status(bus).await["mappings"]["other"]["state"] == state
+        let now = status(bus).await;
+        now.pointer("/mappings/other/state")
+            .is_some_and(|one| one == state)
     })
     .await;
 }

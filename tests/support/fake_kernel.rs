@@ -19,7 +19,7 @@ use std::{
 use rustix::io::Errno;
 use vfio_bindd::kernel::{
     apply::Modules,
-    host::{Host, Network, OpenNode},
+    host::{Host, Network, Open, OpenNode, OpenVfioDevice},
     sysfs::Sysfs,
     usage::{Look, Tables},
 };
@@ -46,7 +46,7 @@ pub(crate) struct Kernel {
     pub(crate) gone_after_unbind: BTreeSet<String>,
     /// Drivers whose unbind returns while they stay.
     pub(crate) clinging: BTreeSet<String>,
-    /// Directories, and files of the host, whose reading says EIO.
+    /// Directories whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
     /// Class devices that get the next of these names whenever one of their
@@ -61,9 +61,16 @@ pub(crate) struct Kernel {
     pub(crate) killed_at: Option<(u32, Killed)>,
     /// Files of the host beside sysfs, by their absolute path.
     pub(crate) host_files: BTreeMap<String, String>,
+    /// Attributes whose reading says EIO.
+    pub(crate) broken: BTreeSet<String>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
-    pub(crate) network: Network,
+    /// Vfio devices that processes have open without a node.
+    pub(crate) open_vfio: Vec<OpenVfioDevice>,
+    /// Its addresses and routes, `None` if the kernel does not tell them.
+    pub(crate) network: Option<Network>,
+    /// Files and directories of the host that say EACCES.
+    pub(crate) forbidden: BTreeSet<String>,
 }
 
 /// When a writer is killed.
@@ -88,6 +95,7 @@ impl Fake {
             kernel.open_nodes = Some(Vec::new());
             let boot = "/proc/sys/kernel/random/boot_id".to_owned();
             kernel.host_files.insert(boot, "a-boot\n".to_owned());
+            kernel.network = Some(Network::default());
         });
         fake
     }
@@ -374,6 +382,7 @@ impl Sysfs for Fake {
                     let driver = kernel.bound.get(*address);
                     driver.map_or_else(String::new, |name| format!("DRIVER={name}\n"))
                 }
+                _ if kernel.broken.contains(&kernel.real(path)) => return Err(errno(Errno::IO)),
                 _ => {
                     kernel.rename_what_is_read(path);
                     let text = kernel.at(&kernel.files, path).cloned();
@@ -518,8 +527,8 @@ impl Host for Fake {
                 kernel.udev_busy -= 1;
                 return Ok(Vec::new());
             }
-            if kernel.unreadable.contains(path) {
-                return Err(errno(Errno::IO));
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
             }
             let text = kernel.host_files.get(path).cloned();
             text.map(String::into_bytes)
@@ -529,6 +538,9 @@ impl Host for Fake {
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         self.with(|kernel| {
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
+            }
             let below = format!("{path}/");
             let names: BTreeSet<_> = kernel
                 .host_files
@@ -553,15 +565,21 @@ impl Host for Fake {
         })
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         self.with(|kernel| {
             let nodes = kernel.open_nodes.clone();
-            nodes.ok_or_else(|| errno(Errno::ACCESS))
+            Ok(Open {
+                nodes: nodes.ok_or_else(|| errno(Errno::ACCESS))?,
+                vfio_devices: kernel.open_vfio.clone(),
+            })
         })
     }
 
     fn network(&self) -> io::Result<Network> {
-        self.with(|kernel| Ok(kernel.network.clone()))
+        self.with(|kernel| {
+            let network = kernel.network.clone();
+            network.ok_or_else(|| errno(Errno::PERM))
+        })
     }
 }
 

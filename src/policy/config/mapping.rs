@@ -28,9 +28,6 @@ const KEYS: &[&str] = &[
     "partial",
 ];
 
-/// Guards that this version knows by name and has no eyes for yet.
-const NOT_RAISED_YET: &[Guard] = &[Guard::NativeGpu];
-
 /// Checks a mapping's name by Proxmox's rule (pve-configid).
 pub(super) fn name(reader: &mut Reader<'_>, key: &Key<'_>) {
     let name = key.get_ref();
@@ -109,14 +106,6 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         "group" => {
             let known = [("refuse", GroupRule::Refuse), ("take", GroupRule::Take)];
             mapping.group = reader.word(name, value, &known).unwrap_or_default();
-            if mapping.group == GroupRule::Take {
-                let message = "group = \"take\" is not honoured yet".to_owned();
-                reader.notice(
-                    value.span(),
-                    message,
-                    "companions refuse, as with \"refuse\"",
-                );
-            }
         }
         "allow" => mapping.allow = allow(reader, value),
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),
@@ -182,14 +171,7 @@ fn allow(reader: &mut Reader<'_>, value: &Value<'_>) -> BTreeSet<Guard> {
     };
     let mut allowed = BTreeSet::new();
     for value in values {
-        let Some(guard) = reader.word("allow", value, &known) else {
-            continue;
-        };
-        if NOT_RAISED_YET.contains(&guard) {
-            let message = format!("the guard \"{guard}\" is not there yet");
-            reader.notice(value.span(), message, "allowing it changes nothing");
-        }
-        allowed.insert(guard);
+        allowed.extend(reader.word("allow", value, &known));
     }
     allowed
 }
