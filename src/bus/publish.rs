@@ -19,7 +19,11 @@ use super::{
     manager::{Manager, texts},
     mapping::Mapping,
 };
-use crate::engine::snapshot::{FunctionView, MappingView, Snapshot};
+use crate::engine::{
+    snapshot::{FunctionView, MappingView, Snapshot},
+    target::Target,
+    undo::Unrestored,
+};
 
 /// The socket of the system bus, before any symlink of /var is there.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -35,6 +39,10 @@ pub enum Request {
     Reload(oneshot::Sender<Result<(), String>>),
     /// Look at all functions again.
     Rescan(oneshot::Sender<Result<(), String>>),
+    /// The same, and take again what was given back.
+    RescanTake(oneshot::Sender<Result<(), String>>),
+    /// Give functions back; the answer is why that did not work.
+    Restore(Target, oneshot::Sender<Result<(), Unrestored>>),
 }
 
 /// Serves until the daemon ends.

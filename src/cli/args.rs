@@ -80,7 +80,13 @@ pub enum Verb {
     /// Have the daemon read its config again
     Reload,
     /// Have the daemon look at all functions again
-    Rescan,
+    Rescan {
+        /// And bind again what was given back
+        #[arg(long)]
+        take: bool,
+    },
+    /// Give functions back to the host, with the driver that they had
+    Restore(Wanted),
     /// Print a completion script
     Completions {
         /// For this shell
@@ -89,6 +95,18 @@ pub enum Verb {
     /// Be a helper process that serves its standard input
     #[command(hide = true)]
     Helper,
+}
+
+/// What is to be given back.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Wanted {
+    /// The mapping that took them, or the address of one function
+    #[arg(value_name = "NAME|ADDRESS")]
+    pub target: Option<String>,
+    /// Give back all that was taken
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// How resolved functions are printed.

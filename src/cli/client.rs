@@ -31,6 +31,9 @@ use crate::{
 
 /// A call is answered at once, or the daemon hangs.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// Functions are given back eight at a time, each within 15 seconds or not at
+/// all.
+const LONG_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a daemon that is not there yet is looked for.
 const PAUSE: Duration = Duration::from_millis(100);
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -78,11 +81,16 @@ pub(super) struct Client {
 impl Client {
     /// Connects to the bus; that says nothing of the daemon.
     pub(super) async fn connect(address: Option<&str>) -> Result<Self, Stop> {
+        Self::patient(address, PATIENCE).await
+    }
+
+    /// The same, for calls whose answer may take that long.
+    async fn patient(address: Option<&str>, patience: Duration) -> Result<Self, Stop> {
         let builder = match address {
             Some(address) => Builder::address(address),
             None => Builder::system(),
         };
-        let connected = timeout(PATIENCE, builder.method_timeout(PATIENCE).build()).await;
+        let connected = timeout(PATIENCE, builder.method_timeout(patience).build()).await;
         let connection = connected
             .map_err(|_| Stop::failure("D-Bus does not answer"))?
             .map_err(|error| Stop::failure(format!("D-Bus cannot be reached: {error}")))?;
@@ -126,6 +134,15 @@ impl Client {
     /// Has the daemon do something that is answered with nothing.
     pub(super) async fn order(&self, method: &str) -> Result<(), Stop> {
         self.manager(method, &()).await
+    }
+
+    /// Has the daemon give back what `target` names, all without one.
+    pub(super) async fn restore(address: Option<&str>, target: Option<&str>) -> Result<(), Stop> {
+        let client = Self::patient(address, LONG_PATIENCE).await?;
+        match target {
+            Some(target) => client.manager("Restore", &(target,)).await,
+            None => client.order("RestoreAll").await,
+        }
     }
 
     /// All that is published but the functions.

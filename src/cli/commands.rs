@@ -92,7 +92,11 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Watch(json) => watch(out, bus, json.json).await,
         Verb::Dump { redact } => dump(out, root, redact).await,
         Verb::Reload => Client::connect(bus).await?.order("Reload").await,
-        Verb::Rescan => Client::connect(bus).await?.order("Rescan").await,
+        Verb::Rescan { take } => {
+            let method = if take { "RescanTake" } else { "Rescan" };
+            Client::connect(bus).await?.order(method).await
+        }
+        Verb::Restore(wanted) => Client::restore(bus, wanted.target.as_deref()).await,
         Verb::Completions { shell } => {
             // It panics where it cannot write.
             let mut script = Vec::new();

@@ -133,7 +133,7 @@ async fn ask(pool: &Pool, address: Address) -> Result<Option<Inspection>, String
     };
     match timeout(PATIENCE, pool.call(&request)).await {
         Ok(Ok(Reply::Inspected(inspection))) => Ok(inspection),
-        Ok(Ok(Reply::Applied(_))) => Err("the helper answers something else".to_owned()),
+        Ok(Ok(_)) => Err("the helper answers something else".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!(
             "its attributes cannot be read within {} s: the kernel does not come back",

@@ -74,6 +74,7 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
             Verdict::Pending => "pending",
             Verdict::Absent => "absent",
             Verdict::Refused => "refused",
+            Verdict::Released => "released",
         };
         let mut head = format!("{name}: {}", screen.state(state, &word));
         if !mapping.reason.is_empty() {
@@ -119,6 +120,7 @@ fn verdict(mapping: &MappingPlan) -> String {
         Verdict::Pending => "not known yet".to_owned(),
         Verdict::Absent => "absent".to_owned(),
         Verdict::Refused => "refused".to_owned(),
+        Verdict::Released => "released".to_owned(),
     }
 }
 

@@ -26,8 +26,12 @@ impl State {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
+        let reload = std::mem::replace(&mut self.configured_once, true);
         match config {
             Ok(policy) => {
+                if reload {
+                    self.undo.retake();
+                }
                 effects.push(Effect::Report(Report::ConfigLoaded {
                     mappings: policy.mappings.len(),
                 }));
@@ -71,11 +75,12 @@ impl State {
         };
         if let Some(old) = &known {
             for function in old.iter() {
-                if let Some(new) = inventory.get_mut(function.address)
-                    && new.same_device(function)
-                {
-                    new.inspection.clone_from(&function.inspection);
-                    self.stale.insert(function.address);
+                match inventory.get_mut(function.address) {
+                    Some(new) if new.same_device(function) => {
+                        new.inspection.clone_from(&function.inspection);
+                        self.stale.insert(function.address);
+                    }
+                    _ => self.undo.forget(function.address),
                 }
             }
         }
@@ -83,6 +88,8 @@ impl State {
         self.scanning = false;
         if std::mem::take(&mut self.scan_again) {
             self.scan(effects);
+        } else {
+            self.unseen.clear();
         }
         self.reconcile_at = Some(now);
     }
@@ -110,7 +117,10 @@ impl State {
             Some(old) if old.same_device(&function) => {
                 function.inspection.clone_from(&old.inspection);
             }
-            Some(_) => self.retries.forget(address),
+            Some(_) => {
+                self.retries.forget(address);
+                self.undo.forget(address);
+            }
             None => {}
         }
         inventory.insert(*function);
@@ -157,6 +167,7 @@ impl State {
         match outcome {
             Outcome::Bound(from) => {
                 self.retries.forget(address);
+                self.undo.took(address, action.mappings.clone());
                 effects.push(Effect::Report(Report::Bound {
                     address,
                     driver: action.driver.to_owned(),
@@ -169,7 +180,14 @@ impl State {
             Outcome::Refused(text) => {
                 self.retries.failed(address, now, text, true);
             }
-            Outcome::Failed { step, text } => {
+            Outcome::Failed {
+                step,
+                text,
+                touched,
+            } => {
+                if touched {
+                    self.undo.took(address, action.mappings.clone());
+                }
                 let why = format!("{step}: {text}");
                 let wait = self.retries.failed(address, now, why, false);
                 effects.push(Effect::Report(Report::NotBound {
@@ -192,6 +210,7 @@ impl State {
             inventory.remove(address);
         }
         self.retries.forget(address);
+        self.undo.forget(address);
         self.stale.remove(&address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);

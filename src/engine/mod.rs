@@ -6,5 +6,8 @@ mod intake;
 mod project;
 mod reconcile;
 pub mod report;
+pub mod restore;
 pub mod snapshot;
 pub mod state;
+pub mod target;
+pub mod undo;

@@ -64,6 +64,8 @@ states! {
         Stuck "stuck",
         /// The kernel said no; it is tried again.
         Failed "failed",
+        /// The host has some of it back, as somebody asked.
+        Released "released",
     }
 }
 
@@ -80,6 +82,8 @@ states! {
         Stuck "stuck",
         /// The kernel said no.
         Failed "failed",
+        /// The host has it back, as somebody asked.
+        Released "released",
     }
 }
 

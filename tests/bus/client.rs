@@ -126,6 +126,21 @@ impl Client {
         reply.await.map(drop)
     }
 
+    pub(crate) async fn rescan_take(&self) -> Result<(), Refusal> {
+        let reply = self.send((NAME, ROOT, MANAGER), "RescanTake", &());
+        reply.await.map(drop)
+    }
+
+    /// Gives back what this names, or all.
+    pub(crate) async fn restore(&self, target: Option<&str>) -> Result<(), Refusal> {
+        let to = (NAME, ROOT, MANAGER);
+        let reply = match target {
+            Some(target) => self.send(to, "Restore", &target).await,
+            None => self.send(to, "RestoreAll", &()).await,
+        };
+        reply.map(drop)
+    }
+
     /// The plan, as the JSON text that it is.
     pub(crate) async fn plan(&self) -> String {
         let reply = self.send((NAME, ROOT, MANAGER), "Plan", &()).await;

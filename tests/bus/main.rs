@@ -21,4 +21,5 @@ mod private_bus;
 mod program;
 mod reload;
 mod requests;
+mod restore;
 mod service;

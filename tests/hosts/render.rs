@@ -28,6 +28,7 @@ fn render_mapping(text: &mut String, name: &str, plan: &MappingPlan) {
         Verdict::Pending => "pending",
         Verdict::Absent => "absent",
         Verdict::Refused => "refused",
+        Verdict::Released => "released",
     };
     let colon = if plan.reason.is_empty() { "" } else { ": " };
     let mut lines = Vec::new();

@@ -38,6 +38,7 @@ const GROUPS: &[Group] = &[
             scenarios::boot::SCENARIOS,
             scenarios::clients::SCENARIOS,
             scenarios::hotplug::SCENARIOS,
+            scenarios::restore::SCENARIOS,
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
             scenarios::package::LAST,
