@@ -121,7 +121,9 @@ fn one(
     Resolution::Chosen(chosen)
 }
 
-fn wanted<'a>(
+/// The selector of `mapping` that chooses the candidate, unless one excludes
+/// it; `Err` if that is not known yet.
+pub(crate) fn wanted<'a>(
     mapping: &'a Mapping,
     candidate: &Candidate<'_>,
 ) -> Result<Option<&'a Selector>, Unknown> {
