@@ -10,6 +10,7 @@ pub mod guard;
 mod judge;
 pub mod model;
 pub mod pattern;
+pub mod pin;
 pub mod plan;
 pub mod resolve;
 pub mod selector;
