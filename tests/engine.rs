@@ -129,7 +129,7 @@ impl Host {
                 };
                 Some(Event::Applied(action.address, outcome))
             }
-            Effect::Publish(_) => None,
+            Effect::Publish(_) | Effect::Remember(_) => None,
             Effect::Report(report) => {
                 self.reports.push(report.clone());
                 None

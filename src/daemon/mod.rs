@@ -4,6 +4,7 @@
 pub mod args;
 mod callers;
 pub mod journal;
+pub mod last_map;
 pub mod map_file;
 pub mod notify;
 pub mod run;

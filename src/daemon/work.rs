@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     callers::Waiting,
-    journal,
+    journal, last_map,
     map_file::MapFile,
     notify::Notifier,
     run::{Options, StartError},
@@ -38,7 +38,7 @@ use crate::{
         sysfs::HostSysfs,
     },
     pci::address::Address,
-    policy::{config::parse, model::Policy, resolve::Held},
+    policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
 };
 
 /// All that the loop works with.
@@ -52,6 +52,8 @@ pub(super) struct Work {
     snapshots: watch::Sender<Arc<Snapshot>>,
     notifier: Notifier,
     map_file: Option<MapFile>,
+    /// Where what is kept for the next boot goes.
+    memories: Option<watch::Sender<Memory>>,
     /// Whether the config is being read. One read at a time, or an older one
     /// could come in last.
     reading: bool,
@@ -83,6 +85,7 @@ impl Work {
             tracing::warn!("what mappings held before cannot be read: {error}");
             Held::new()
         });
+        let memories = last_map::start(&events);
         Ok(Self {
             started: Instant::now(),
             state: State::new(held, options.dry_run),
@@ -93,6 +96,7 @@ impl Work {
             snapshots,
             notifier: Notifier::default(),
             map_file,
+            memories,
             reading: false,
             read_again: false,
             rescans: Waiting::default(),
@@ -201,6 +205,11 @@ impl Work {
             Effect::Apply(action) => {
                 let request = helper::protocol::Request::Apply(Order::from(&action));
                 self.ask_helper(action.address, request);
+            }
+            Effect::Remember(memory) => {
+                if let Some(memories) = &self.memories {
+                    memories.send_replace(memory);
+                }
             }
             Effect::Publish(snapshot) => self.publish(snapshot),
             Effect::Report(report) => journal::report(&report),

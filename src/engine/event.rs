@@ -9,7 +9,7 @@ use crate::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{model::Policy, plan::Action},
+    policy::{drift::Memory, model::Policy, plan::Action},
 };
 
 /// Something that happened.
@@ -25,6 +25,8 @@ pub enum Event {
     Inspected(Address, Result<Option<Inspection>, String>),
     /// A helper finished an action.
     Applied(Address, Outcome),
+    /// What was kept from earlier boots was read.
+    Recalled(Memory),
     /// The kernel says that a function came or changed.
     Changed(Address),
     /// The kernel says that a function went.
@@ -75,6 +77,8 @@ pub enum Effect {
     },
     /// Have a helper apply an action; answer with [`Event::Applied`].
     Apply(Action),
+    /// Keep this for the next boot.
+    Remember(Memory),
     /// Publish this.
     Publish(Arc<Snapshot>),
     /// Tell this.

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
-    policy::{model::Policy, resolve::Held},
+    policy::{
+        drift::{Drift, Memory},
+        model::Policy,
+        resolve::Held,
+    },
 };
 
 /// How long changes are collected before everything is planned again: 256 VFs
@@ -29,7 +33,7 @@ const FIRST_PASS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct State {
     pub(super) dry_run: bool,
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) rejected: String,
     pub(super) inventory: Option<Inventory>,
     pub(super) held: Held,
@@ -47,6 +51,10 @@ pub struct State {
     pub(super) first_pass_over: bool,
     pub(super) first_pass_ends: Option<Duration>,
     pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
+    /// What is kept from boot to boot, `None` until it was read.
+    pub(super) memory: Option<Memory>,
+    /// What became of what mappings had, `None` until it was compared.
+    pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
 }
 
@@ -73,6 +81,8 @@ impl State {
             first_pass_over: false,
             first_pass_ends: None,
             lifted: BTreeSet::new(),
+            memory: None,
+            drift: None,
             snapshot: Arc::new(Snapshot::starting()),
         }
     }
@@ -113,6 +123,10 @@ impl State {
                 self.inspected(address, inspection, now, &mut effects);
             }
             Event::Applied(address, outcome) => self.applied(address, outcome, now, &mut effects),
+            Event::Recalled(memory) => {
+                self.memory = Some(memory);
+                self.reconcile_at = Some(now);
+            }
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);
