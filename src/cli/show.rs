@@ -47,6 +47,9 @@ pub(super) fn status(status: &Status, screen: Screen) -> String {
         }
         text += &table.render(screen);
     }
+    for drift in &status.drift {
+        line(&mut text, &format!("since the last boot: {drift}"));
+    }
     if !status.left_over.is_empty() {
         let left_over = status.left_over.join(" ");
         line(
@@ -106,7 +109,7 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
     text
 }
 
-fn line(text: &mut String, line: &str) {
+pub(super) fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     writeln!(text, "{line}").unwrap_or_default();
 }

@@ -34,6 +34,16 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(tree: &Tree, config: Option<&str>, address: &str) -> Self {
+        Self::start_with(tree, config, address, &[])
+    }
+
+    /// With these variables in its environment, and no others.
+    pub(crate) fn start_with(
+        tree: &Tree,
+        config: Option<&str>,
+        address: &str,
+        variables: &[(&str, &Path)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         if let Some(config) = config {
@@ -48,6 +58,7 @@ impl Daemon {
             .arg(tree.root())
             // Nothing of whoever runs the test: no journal, no systemd.
             .env_clear()
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(path("log")).unwrap())
