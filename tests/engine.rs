@@ -132,6 +132,7 @@ impl Host {
             }
             // What has to do with restores is in tests/restore.rs.
             Effect::Publish(_)
+            | Effect::Remember(_)
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,

@@ -167,7 +167,7 @@ impl Host {
                 self.answers.insert(asker, result);
                 None
             }
-            Effect::Publish(_) => None,
+            Effect::Publish(_) | Effect::Remember(_) => None,
             Effect::Report(report) => {
                 self.reports.push(report);
                 None

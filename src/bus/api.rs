@@ -10,6 +10,7 @@ use crate::{
         undo::Unrestored,
     },
     pci::address::Address,
+    policy::explain::known,
 };
 
 /// The well-known name.
@@ -57,6 +58,8 @@ pub enum BusError {
     Bus(zbus::Error),
     /// No mapping has this name.
     UnknownMapping(String),
+    /// No PCI function has this address.
+    UnknownFunction(String),
     /// The mapping is not bound yet.
     NotReady(String),
     /// Policy says no.
@@ -105,13 +108,8 @@ pub fn answer(snapshot: &Snapshot, name: &str) -> Result<Vec<Address>, BusError>
             let text = format!("mapping '{name}' is not known yet: the first pass is not over");
             return Err(BusError::NotReady(text));
         }
-        let known: Vec<_> = snapshot.mappings.keys().map(String::as_str).collect();
-        let known = if known.is_empty() {
-            "none is configured".to_owned()
-        } else {
-            format!("there are: {}", known.join(", "))
-        };
-        let text = format!("no mapping is named '{name}'; {known}");
+        let names: Vec<_> = snapshot.mappings.keys().collect();
+        let text = format!("no mapping is named '{name}'; {}", known(&names));
         return Err(BusError::UnknownMapping(text));
     };
     let text = if mapping.reason.is_empty() {

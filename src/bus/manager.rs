@@ -14,6 +14,7 @@ use zbus::{Connection, Message, interface, message::Header, object_server::Signa
 
 use super::{
     api::{BusError, answer, is_settled},
+    explain,
     publish::Request,
 };
 use crate::{
@@ -157,6 +158,16 @@ impl Manager {
             .map_err(|error| BusError::Bus(zbus::Error::Failure(error.to_string())))
     }
 
+    /// All that is known of a mapping or of the function at an address as JSON:
+    /// what matches and what does not and by which term, what guards it, what
+    /// would be done, and how far the daemon is.
+    #[zbus(out_args("json"))]
+    fn explain(&self, target: &str) -> Result<String, BusError> {
+        let explanation = explain::answer(&self.snapshot(), target)?;
+        serde_json::to_string(&explanation)
+            .map_err(|error| BusError::Bus(zbus::Error::Failure(error.to_string())))
+    }
+
     /// Reads the config again; one that is not valid changes nothing.
     async fn reload(
         &self,
@@ -227,6 +238,14 @@ impl Manager {
         addresses: Vec<String>,
     ) -> zbus::Result<()>;
 
+    /// A function is not where a mapping had it before this boot.
+    #[zbus(signal)]
+    pub(super) async fn drifted(
+        emitter: &SignalEmitter<'_>,
+        mapping: &str,
+        text: &str,
+    ) -> zbus::Result<()>;
+
     /// Something that is published changed.
     #[zbus(signal)]
     pub(super) async fn changed(emitter: &SignalEmitter<'_>, generation: u64) -> zbus::Result<()>;
@@ -269,6 +288,14 @@ impl Manager {
     #[zbus(property)]
     fn left_over(&self) -> Vec<String> {
         texts(&self.snapshot().left_over)
+    }
+
+    /// What became of functions that are not where mappings had them before
+    /// this boot, a sentence each.
+    #[zbus(property)]
+    fn drift(&self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        snapshot.drift.iter().map(|one| one.text.clone()).collect()
     }
 
     /// Whether the host has a working IOMMU.

@@ -188,6 +188,9 @@ async fn tell(
         if old.left_over != new.left_over {
             object.left_over_changed(emitter).await?;
         }
+        if old.drift != new.drift {
+            object.drift_changed(emitter).await?;
+        }
         if old.iommu != new.iommu {
             object.iommu_changed(emitter).await?;
         }
@@ -207,6 +210,9 @@ async fn tell(
         .filter(|name| !new.mappings.contains_key(*name))
     {
         Manager::mapping_changed(emitter, name, "absent", Vec::new()).await?;
+    }
+    for drift in new.drift.iter().filter(|one| !old.drift.contains(one)) {
+        Manager::drifted(emitter, &drift.mapping, &drift.text).await?;
     }
     Manager::changed(emitter, new.generation).await
 }

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::policy::explain::Target;
+
 /// Asks vfio-bindd which PCI functions mappings resolve to. See vfio-bindctl(1).
 #[derive(Debug, Parser)]
 #[command(name = "vfio-bindctl", version, arg_required_else_help = true)]
@@ -55,6 +57,34 @@ pub enum Verb {
     /// Show what would be done, and what is refused and why (needs no daemon)
     Plan {
         /// Plan for this recorded host instead
+        #[arg(long, value_name = "DUMP")]
+        host: Option<PathBuf>,
+        /// Print JSON
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Explain why a function is or is not taken, or why a mapping has what it
+    /// has (needs no daemon)
+    Explain {
+        /// A mapping, or the address of a function
+        #[arg(value_name = "NAME|ADDRESS")]
+        target: Target,
+        /// Explain it for this recorded host instead
+        #[arg(long, value_name = "DUMP")]
+        host: Option<PathBuf>,
+        /// Do not ask the daemon
+        #[arg(long)]
+        offline: bool,
+        /// Print JSON
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Print terms that find a mapping's functions again wherever they are
+    /// (needs no daemon)
+    Pin {
+        /// The mapping
+        name: String,
+        /// Do it for this recorded host instead
         #[arg(long, value_name = "DUMP")]
         host: Option<PathBuf>,
         /// Print JSON

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     bus::api::{FUNCTION, MANAGER, MAPPING, NAME, ROOT},
     pci::address::Address,
+    policy::explain::{Explanation, Target},
 };
 
 /// A call is answered at once, or the daemon hangs.
@@ -34,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// Functions are given back eight at a time, each within 15 seconds or not at
 /// all.
 const LONG_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// The same for a question that can be answered without the daemon.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a daemon that is not there yet is looked for.
 const PAUSE: Duration = Duration::from_millis(100);
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -53,6 +56,7 @@ pub(super) struct Status {
     pub(super) iommu: bool,
     pub(super) mappings: BTreeMap<String, Mapping>,
     pub(super) left_over: Vec<String>,
+    pub(super) drift: Vec<String>,
 }
 
 /// One mapping of it.
@@ -131,6 +135,26 @@ impl Client {
         }
     }
 
+    /// What the daemon says of `target`; inside, why it says nothing.
+    pub(super) async fn explain(
+        address: Option<&str>,
+        target: &Target,
+    ) -> Result<Result<Explanation, String>, Stop> {
+        let asked = timeout(SHORT_PATIENCE, async {
+            let client = Self::connect(address).await?;
+            let json: String = client.manager("Explain", &(target.to_string(),)).await?;
+            Ok::<_, Stop>(json)
+        });
+        let json = match asked.await {
+            Err(_) => return Ok(Err("vfio-bindd does not answer".to_owned())),
+            Ok(Err(stop)) if !stop.from_daemon => return Ok(Err(stop.text)),
+            Ok(answer) => answer?,
+        };
+        // Another version's daemon may say it in other words.
+        let read = serde_json::from_str(&json);
+        Ok(read.map_err(|error| format!("vfio-bindd answers in other terms: {error}")))
+    }
+
     /// Has the daemon do something that is answered with nothing.
     pub(super) async fn order(&self, method: &str) -> Result<(), Stop> {
         self.manager(method, &()).await
@@ -156,6 +180,7 @@ impl Client {
             iommu: take(&mut manager, "Iommu")?,
             mappings: self.mappings().await?,
             left_over: take(&mut manager, "LeftOver")?,
+            drift: take(&mut manager, "Drift")?,
         })
     }
 

@@ -43,6 +43,8 @@ pub const CAME_BACK: &str = "1306e2ebc78c50129a15e7b892ffaae5";
 pub const MAPPING: &str = "8dbe54a58f0320c6d545da40ee8ca258";
 /// A guard held and the config lifted it.
 pub const LIFTED: &str = "2c870145668f9c4c97c4824400312c80";
+/// A function is not where a mapping had it before this boot.
+pub const DRIFTED: &str = "51104d32e2df487f90a53c74e60fc8f1";
 /// A config is in force.
 pub const CONFIG_LOADED: &str = "fbe7a995374681bc478fd333db00cfdf";
 /// A config was not taken.
@@ -185,6 +187,17 @@ pub fn report(report: &Report) {
             VFIO_MAPPING = mapping,
             VFIO_STEP = "plan",
             "{address} {text}; {mapping} allows it all the same (allow = [\"{guard}\"])"
+        ),
+        Report::Drifted {
+            mapping,
+            address,
+            text,
+        } => tracing::warn!(
+            MESSAGE_ID = DRIFTED,
+            VFIO_ADDRESS = %address,
+            VFIO_MAPPING = mapping,
+            VFIO_STEP = "observe",
+            "since the last boot: {text}"
         ),
         Report::ConfigLoaded { mappings } => tracing::info!(
             MESSAGE_ID = CONFIG_LOADED,

@@ -5,6 +5,7 @@ mod answers;
 pub mod args;
 mod callers;
 pub mod journal;
+pub mod last_map;
 pub mod map_file;
 pub mod notify;
 pub mod run;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     answers::helped,
     callers::Waiting,
-    journal,
+    journal, last_map,
     map_file::MapFile,
     notify::Notifier,
     run::{Options, StartError},
@@ -36,7 +36,7 @@ use crate::{
         sysfs::HostSysfs,
     },
     pci::address::Address,
-    policy::{config::parse, model::Policy, resolve::Held},
+    policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
 };
 
 /// All that the loop works with.
@@ -50,6 +50,8 @@ pub(super) struct Work {
     snapshots: watch::Sender<Arc<Snapshot>>,
     notifier: Notifier,
     map_file: Option<MapFile>,
+    /// Where what is kept for the next boot goes.
+    memories: Option<watch::Sender<Memory>>,
     /// Whether the config is being read. One read at a time, or an older one
     /// could come in last.
     reading: bool,
@@ -87,6 +89,7 @@ impl Work {
         if undo.folder().is_some() {
             state = state.awaiting_journal();
         }
+        let memories = last_map::start(&events);
         Ok(Self {
             started: Instant::now(),
             state,
@@ -97,6 +100,7 @@ impl Work {
             snapshots,
             notifier: Notifier::default(),
             map_file,
+            memories,
             reading: false,
             read_again: false,
             rescans: Waiting::default(),
@@ -236,6 +240,11 @@ impl Work {
                 self.beside(move || undo::retake(folder.as_deref(), address));
             }
             Effect::Answer { asker, result } => self.undo.answer(asker, result),
+            Effect::Remember(memory) => {
+                if let Some(memories) = &self.memories {
+                    memories.send_replace(memory);
+                }
+            }
             Effect::Publish(snapshot) => self.publish(snapshot),
             Effect::Report(report) => journal::report(&report),
         }

@@ -11,7 +11,7 @@ use crate::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{model::Policy, plan::Action},
+    policy::{drift::Memory, model::Policy, plan::Action},
 };
 
 /// Something that happened.
@@ -27,6 +27,8 @@ pub enum Event {
     Inspected(Address, Result<Option<Inspection>, String>),
     /// A helper finished an action.
     Applied(Address, Outcome),
+    /// What was kept from earlier boots was read.
+    Recalled(Memory),
     /// The kernel says that a function came or changed.
     Changed(Address),
     /// The kernel says that a function went.
@@ -139,6 +141,8 @@ pub enum Effect {
         /// That it is done, or why not.
         result: Result<(), Unrestored>,
     },
+    /// Keep this for the next boot.
+    Remember(Memory),
     /// Publish this.
     Publish(Arc<Snapshot>),
     /// Tell this.

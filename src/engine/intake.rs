@@ -2,7 +2,7 @@
 //!
 //! The first half of [`State`]; what follows from it is `reconcile`'s.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     event::{Effect, Outcome},
@@ -35,7 +35,7 @@ impl State {
                 effects.push(Effect::Report(Report::ConfigLoaded {
                     mappings: policy.mappings.len(),
                 }));
-                self.policy = Some(policy);
+                self.policy = Some(Arc::new(policy));
                 self.rejected.clear();
                 self.retries.forget_all();
                 if self.inventory.is_none() {
@@ -166,6 +166,7 @@ impl State {
         };
         match outcome {
             Outcome::Bound(from) => {
+                self.handed_over(address, action.driver);
                 self.retries.forget(address);
                 self.undo.took(address, action.mappings.clone());
                 effects.push(Effect::Report(Report::Bound {
@@ -203,6 +204,16 @@ impl State {
         // The kernel's word counts, not the helper's.
         self.observe(address, effects);
         self.reconcile_at = Some(now);
+    }
+
+    /// What was found of the native driver's use is no longer so, and the
+    /// override is what the helper read back; nobody inspects it again.
+    fn handed_over(&mut self, address: Address, driver: &str) {
+        let function = self.inventory.as_mut().and_then(|all| all.get_mut(address));
+        if let Some(inspection) = function.and_then(|one| one.inspection.as_mut()) {
+            inspection.driver_override = Some(driver.to_owned());
+            inspection.usage.clear();
+        }
     }
 
     pub(super) fn removed(&mut self, address: Address, now: Duration) {

@@ -4,6 +4,7 @@ pub mod event;
 mod flight;
 mod intake;
 mod project;
+mod recall;
 mod reconcile;
 pub mod report;
 pub mod restore;

@@ -2,16 +2,19 @@
 //!
 //! Pure. Owns what each public state means.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{
     flight::{Errand, Flights, Retries},
-    snapshot::{DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot},
+    snapshot::{
+        Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
+    },
     undo::Undo,
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
     policy::{
+        drift::Drift,
         model::Policy,
         plan::{MappingPlan, Plan, Verdict},
     },
@@ -19,13 +22,15 @@ use crate::{
 
 /// All that a snapshot is made of.
 pub(super) struct View<'a> {
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a Arc<Policy>,
     pub(super) inventory: &'a Inventory,
     pub(super) plan: &'a Plan,
     pub(super) flights: &'a Flights,
     pub(super) retries: &'a Retries,
     pub(super) undo: &'a Undo,
     pub(super) first_pass_over: bool,
+    /// What became of functions that mappings had before this boot.
+    pub(super) drift: &'a [Drift],
     /// Why the last reload was not taken, empty if it was.
     pub(super) rejected: &'a str,
 }
@@ -50,7 +55,17 @@ impl View<'_> {
             functions: self.functions(&mappings),
             mappings,
             left_over: self.plan.left_over.clone(),
+            drift: self
+                .drift
+                .iter()
+                .filter(|drift| self.policy.mappings.contains_key(&drift.mapping))
+                .cloned()
+                .collect(),
             plan: self.plan.clone(),
+            basis: Some(Basis {
+                inventory: self.inventory.clone(),
+                policy: Arc::clone(self.policy),
+            }),
         }
     }
 

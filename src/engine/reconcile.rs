@@ -45,7 +45,9 @@ impl State {
         let waits = self.dispatch(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
-        self.first_pass_over |= quiet || ends <= now;
+        let settled = quiet || ends <= now;
+        self.first_pass_over |= settled;
+        self.look_back(&plan, settled, effects);
         let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
             return;
         };
@@ -57,6 +59,7 @@ impl State {
             retries: &self.retries,
             undo: &self.undo,
             first_pass_over: self.first_pass_over,
+            drift: self.drift.as_deref().unwrap_or_default(),
             rejected: &self.rejected,
         };
         let snapshot = view.snapshot();

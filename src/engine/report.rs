@@ -100,6 +100,15 @@ pub enum Report {
         /// What the guard saw.
         text: String,
     },
+    /// A function is not where a mapping had it before this boot.
+    Drifted {
+        /// The mapping.
+        mapping: String,
+        /// Where the function was.
+        address: Address,
+        /// What became of it, in one sentence.
+        text: String,
+    },
     /// A config is in force.
     ConfigLoaded {
         /// How many mappings it has.

@@ -105,7 +105,7 @@ impl State {
                 target,
                 &self.undo,
                 &self.snapshot.plan,
-                self.policy.as_ref(),
+                self.policy.as_deref(),
             )
         };
         let all = match all {

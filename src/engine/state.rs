@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
-    policy::{model::Policy, resolve::Held},
+    policy::{
+        drift::{Drift, Memory},
+        model::Policy,
+        resolve::Held,
+    },
 };
 
 /// How long changes are collected before everything is planned again: 256 VFs
@@ -30,7 +34,7 @@ const FIRST_PASS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct State {
     pub(super) dry_run: bool,
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) rejected: String,
     pub(super) inventory: Option<Inventory>,
     pub(super) held: Held,
@@ -50,6 +54,10 @@ pub struct State {
     pub(super) first_pass_over: bool,
     pub(super) first_pass_ends: Option<Duration>,
     pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
+    /// What is kept from boot to boot, `None` until it was read.
+    pub(super) memory: Option<Memory>,
+    /// What became of what mappings had, `None` until it was compared.
+    pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) undo: Undo,
     /// Nothing is bound until the undo journal is read: it may say that the
@@ -83,6 +91,8 @@ impl State {
             first_pass_over: false,
             first_pass_ends: None,
             lifted: BTreeSet::new(),
+            memory: None,
+            drift: None,
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
             journal_awaited: false,
@@ -133,6 +143,10 @@ impl State {
                 self.inspected(address, inspection, now, &mut effects);
             }
             Event::Applied(address, outcome) => self.applied(address, outcome, now, &mut effects),
+            Event::Recalled(memory) => {
+                self.memory = Some(memory);
+                self.reconcile_at = Some(now);
+            }
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     guard::Refusal,
@@ -44,7 +44,7 @@ pub struct MappingPlan {
 }
 
 /// What becomes of a mapping, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All of it is bound or can be.
@@ -57,6 +57,20 @@ pub enum Verdict {
     Refused,
     /// The host has some of it back, as somebody asked; none of it is bound.
     Released,
+}
+
+impl Verdict {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Pending => "pending",
+            Self::Absent => "absent",
+            Self::Refused => "refused",
+            Self::Released => "released",
+        }
+    }
 }
 
 /// A chosen function.
@@ -95,6 +109,16 @@ pub struct Action {
     pub mappings: Vec<String>,
     /// What chose it.
     pub why: String,
+}
+
+impl MappingPlan {
+    /// Whether the mapping chooses the function at `address`, refused or not.
+    #[must_use]
+    pub fn chooses(&self, address: Address) -> bool {
+        let functions = self.functions.iter().map(|one| one.address);
+        let refusals = self.refusals.iter().map(|one| one.address);
+        functions.chain(refusals).any(|one| one == address)
+    }
 }
 
 /// Plans for `inventory` under `policy`; `held` is what mappings hold already.

@@ -147,6 +147,13 @@ impl Client {
         reply.unwrap().body().deserialize().unwrap()
     }
 
+    /// An explanation, as the JSON that it is.
+    pub(crate) async fn explain(&self, target: &str) -> Result<serde_json::Value, Refusal> {
+        let reply = self.send((NAME, ROOT, MANAGER), "Explain", &target);
+        let json: String = reply.await?.body().deserialize().unwrap();
+        Ok(serde_json::from_str(&json).unwrap())
+    }
+
     /// All properties of an interface as text.
     pub(crate) async fn properties(
         &self,
@@ -272,6 +279,10 @@ fn line(message: &Message) -> String {
             let (name, state, addresses): (String, String, Vec<String>) =
                 body.deserialize().unwrap();
             add(format!("{name} {state} {addresses:?}"));
+        }
+        "Drifted" => {
+            let (mapping, text): (String, String) = body.deserialize().unwrap();
+            add(format!("{mapping}: {text}"));
         }
         "Changed" => add(body.deserialize::<u64>().unwrap().to_string()),
         "InterfacesAdded" => {

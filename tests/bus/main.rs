@@ -14,6 +14,7 @@ mod answers;
 mod client;
 mod ctl;
 mod daemon;
+mod explain;
 mod introspection;
 mod life;
 mod objects;

@@ -34,15 +34,18 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(tree: &Tree, config: Option<&str>, address: &str) -> Self {
-        Self::launch(tree, config, address, |command| {
-            command.arg("--dry-run");
-        })
+        Self::start_with(tree, config, address, &[])
     }
 
-    /// A dry run with a state directory.
-    pub(crate) fn dry_with(tree: &Tree, config: &str, address: &str, state: &Path) -> Self {
-        Self::launch(tree, Some(config), address, |command| {
-            command.arg("--dry-run").env("STATE_DIRECTORY", state);
+    /// A dry run with these as its directories.
+    pub(crate) fn start_with(
+        tree: &Tree,
+        config: Option<&str>,
+        address: &str,
+        directories: &[(&str, &Path)],
+    ) -> Self {
+        Self::launch(tree, config, address, |command| {
+            command.arg("--dry-run").envs(directories.iter().copied());
         })
     }
 

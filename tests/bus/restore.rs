@@ -168,7 +168,12 @@ async fn without_a_journal_or_in_a_dry_run_a_restore_says_why_it_cannot() {
     let state = tempfile::tempdir().unwrap();
     let undo = state.path().join("undo");
     fs::create_dir(&undo).unwrap();
-    let dry = Daemon::dry_with(&tree, &config(), &bus.address(), state.path());
+    let dry = Daemon::start_with(
+        &tree,
+        Some(&config()),
+        &bus.address(),
+        &[("STATE_DIRECTORY", state.path())],
+    );
     settled(&bus.address()).await;
     let (code, _, err) = ctl(&bus.address(), &["restore", "--all"]).await;
     assert_eq!(code, 5, "{err}");

@@ -41,6 +41,7 @@ const GROUPS: &[Group] = &[
             scenarios::restore::SCENARIOS,
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
+            scenarios::explain::SCENARIOS,
             scenarios::package::LAST,
         ],
     },

@@ -69,6 +69,7 @@ fn a_restart_finds_what_was_held_and_everyone_can_read_it() {
         "StateDirectory=vfio-bindd",
     ]);
     assert!(values("RuntimeDirectoryMode").is_empty());
+    assert!(values("StateDirectoryMode").is_empty());
 }
 
 #[test]
