@@ -213,35 +213,6 @@ fn a_driver_that_nobody_planned_to_detach_stays() {
 }
 
 #[test]
-fn disks_must_open_exclusively() {
-    let fake = Fake::new(&["vfio-pci", "nvme"]);
-    fake.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
-    fake.bind(NIC, "nvme");
-    let disk = format!("../../devices/pci0000:00/0000:00:01.0/{NIC}/nvme/nvme0/nvme0n1");
-    fake.link("class/block/nvme0n1", &disk);
-    fake.link("class/block/nvme0n1p1", &format!("{disk}/nvme0n1p1"));
-    fake.file("class/block/nvme0n1p1/partition", "1\n");
-    assert_eq!(evidence(&fake), Vec::<String>::new());
-    fake.mount("nvme0n1");
-    let found = evidence(&fake);
-    assert_eq!(found.len(), 1);
-    assert!(
-        found[0].starts_with("storage: nvme0n1 cannot be opened exclusively: "),
-        "{found:?}"
-    );
-    let hidden = Fake::new(&["nvme"]);
-    hidden.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
-    hidden.bind(NIC, "nvme");
-    let path = disk.replace("nvme0n1", "nvme0c0n1");
-    hidden.link("class/block/nvme0c0n1", &path);
-    hidden.file("class/block/nvme0c0n1/hidden", "1\n");
-    assert_eq!(
-        evidence(&hidden),
-        ["unchecked: nvme0c0n1 is a path of a multipath disk"]
-    );
-}
-
-#[test]
 fn what_cannot_be_listed_is_in_use() {
     let fake = Fake::new(&["nvme"]);
     fake.add("0000:00:01.0", NIC, &[("class", "0x010802")]);

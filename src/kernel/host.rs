@@ -14,7 +14,8 @@ pub trait Host {
     /// The file at `path`, which is absolute.
     ///
     /// # Errors
-    /// As `open(2)` and `read(2)` say.
+    /// As `open(2)` and `read(2)` say, and if it is larger than any such file
+    /// is.
     fn read(&self, path: &str) -> io::Result<Vec<u8>>;
 
     /// The names in the directory at `path`, sorted.
@@ -100,8 +101,13 @@ const MOST: u64 = 4 << 20;
 impl Host for ThisHost {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let read = File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+        // What is cut off could be what matters.
+        if u64::try_from(read).is_ok_and(|read| read <= MOST) {
+            Ok(bytes)
+        } else {
+            Err(io::ErrorKind::FileTooLarge.into())
+        }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -127,5 +133,23 @@ impl Host for ThisHost {
 
     fn network(&self) -> io::Result<Network> {
         super::netlink::network()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fstab");
+        let file = File::create(&path).unwrap();
+        let path = path.to_str().unwrap();
+        file.set_len(MOST).unwrap();
+        assert_eq!(u64::try_from(ThisHost.read(path).unwrap().len()), Ok(MOST));
+        file.set_len(MOST + 1).unwrap();
+        let error = ThisHost.read(path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Kernel {
     pub(crate) gone_after_unbind: BTreeSet<String>,
     /// Drivers whose unbind returns while they stay.
     pub(crate) clinging: BTreeSet<String>,
-    /// Directories whose reading says EIO.
+    /// Directories of sysfs, and files of the host, whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
     /// Class devices that get the next of these names whenever one of their
@@ -63,6 +63,8 @@ pub(crate) struct Kernel {
     pub(crate) host_files: BTreeMap<String, String>,
     /// Attributes whose reading says EIO.
     pub(crate) broken: BTreeSet<String>,
+    /// As `host_files`, what is no text.
+    pub(crate) host_bytes: BTreeMap<String, Vec<u8>>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
     /// Vfio devices that processes have open without a node.
@@ -96,6 +98,9 @@ impl Fake {
             let boot = "/proc/sys/kernel/random/boot_id".to_owned();
             kernel.host_files.insert(boot, "a-boot\n".to_owned());
             kernel.network = Some(Network::default());
+            // udev runs, and knows the null device.
+            let null = "/run/udev/data/c1:3".to_owned();
+            kernel.host_files.insert(null, "G:systemd\n".to_owned());
         });
         fake
     }
@@ -152,6 +157,21 @@ impl Fake {
 
     pub(crate) fn file(&self, path: &str, text: &str) {
         self.with(|kernel| kernel.files.insert(kernel.real(path), text.to_owned()));
+    }
+
+    /// A file of the host beside sysfs.
+    pub(crate) fn host_file(&self, path: &str, text: &str) {
+        self.with(|kernel| kernel.host_files.insert(path.to_owned(), text.to_owned()));
+    }
+
+    /// The block device `name` with the number `number`, at `place` below
+    /// `devices`, of which udev knows nothing.
+    pub(crate) fn block(&self, place: &str, name: &str, number: &str) {
+        self.link(
+            &format!("class/block/{name}"),
+            &format!("../../devices/{place}/{name}"),
+        );
+        self.file(&format!("class/block/{name}/dev"), &format!("{number}\n"));
     }
 
     pub(crate) fn bind(&self, address: &str, driver: &str) {
@@ -530,8 +550,12 @@ impl Host for Fake {
             if kernel.forbidden.contains(path) {
                 return Err(errno(Errno::ACCESS));
             }
+            if kernel.unreadable.contains(path) {
+                return Err(errno(Errno::IO));
+            }
             let text = kernel.host_files.get(path).cloned();
             text.map(String::into_bytes)
+                .or_else(|| kernel.host_bytes.get(path).cloned())
                 .ok_or_else(|| errno(Errno::NOENT))
         })
     }

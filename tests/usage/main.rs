@@ -9,5 +9,6 @@ mod network;
 mod network_files;
 mod nodes;
 mod one;
+mod storage;
 mod system;
 mod usb;

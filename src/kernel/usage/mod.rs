@@ -28,6 +28,7 @@ pub struct Tables {
     network: network::Tables,
     display: display::Tables,
     system: system::Tables,
+    storage: storage::Tables,
 }
 
 /// One look at the host's use of its functions.

@@ -37,8 +37,8 @@ fn number(look: Look<'_>, place: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Who has a node of the function open. A disk may be read by anyone, as udev
-/// and smartd do: only one that is written to is in use.
+/// Who has a node of the function open, block devices aside: whether those are
+/// read is no matter, and [`writers`] tells who writes to them.
 pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
     found(look, subject).unwrap_or_else(|unchecked| vec![unchecked])
 }
@@ -48,14 +48,13 @@ fn found(look: Look<'_>, subject: &Subject<'_>) -> Result<Vec<Fact>, Fact> {
     // `usb` speaks for each input device, open or not; logind reads them all,
     // the jacks of sound cards too.
     let devices = subject.devices.iter();
-    for device in devices.filter(|device| device.subsystem != "input") {
+    for device in devices.filter(|device| !matches!(device.subsystem.as_str(), "input" | "block")) {
         let Some(number) = number(look, &device.place) else {
             continue;
         };
-        let block = device.subsystem == "block";
         let nodes = open(look)?.nodes.iter();
         let nodes = nodes
-            .filter(|node| node.block == block && node.device == number)
+            .filter(|node| !node.block && node.device == number)
             .filter(|node| node.writing || !is_read_by_anyone(device));
         facts.extend(nodes.map(|node| fact(device, node)));
     }
@@ -71,18 +70,11 @@ fn found(look: Look<'_>, subject: &Subject<'_>) -> Result<Vec<Fact>, Fact> {
 fn is_read_by_anyone(device: &Device) -> bool {
     matches!(
         device.subsystem.as_str(),
-        "block" | "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
+        "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
     )
 }
 
 fn fact(device: &Device, node: &OpenNode) -> Fact {
-    let process = node.process.clone();
-    if node.block {
-        return Fact::OpenForWriting {
-            device: device.name.clone(),
-            process,
-        };
-    }
     // The first watchdog has an old node, too
     // (drivers/watchdog/watchdog_dev.c, `watchdog_cdev_register`, v6.12).
     let subsystem = match device.subsystem.as_str() {
@@ -92,7 +84,26 @@ fn fact(device: &Device, node: &OpenNode) -> Fact {
     Fact::NodeOpen {
         subsystem: subsystem.to_owned(),
         node: device.name.clone(),
-        process,
+        process: node.process.clone(),
+    }
+}
+
+/// Who writes to the block device with `number`, which a person knows as
+/// `label`. A disk may be read by anyone, as udev and smartd do.
+pub(super) fn writers(look: Look<'_>, label: &str, number: (u32, u32)) -> Vec<Fact> {
+    match open(look) {
+        Ok(open) => {
+            let writers = open
+                .nodes
+                .iter()
+                .filter(|node| node.block && node.writing && node.device == number);
+            let fact = |node: &OpenNode| Fact::OpenForWriting {
+                device: label.to_owned(),
+                process: node.process.clone(),
+            };
+            writers.map(fact).collect()
+        }
+        Err(unchecked) => vec![unchecked],
     }
 }
 

@@ -41,7 +41,7 @@ pub fn judge(fact: &Fact) -> (Option<Guard>, String) {
             format!("{process} has {device} open for writing")
         }
         Fact::Signature { device, kind } => {
-            format!("{device} carries {kind}, which nothing uses now")
+            format!("{device} carries {kind}, though no use of it is seen")
         }
         Fact::LinkUp { interface } => format!("{interface} is up"),
         Fact::HasAddress { interface, address } => format!("{interface} has {address}"),
