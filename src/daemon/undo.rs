@@ -1,7 +1,7 @@
 //! The undo journal as the daemon sees it: where it is, what it says at the
 //! start, and who waits for a restore.
 //!
-//! Reads and forgets; entries are written by helpers.
+//! What functions were is written down by helpers, never here.
 
 use std::{
     collections::BTreeMap,

@@ -2,8 +2,9 @@
 //! function, so that it can be given back exactly.
 //!
 //! Owns the files: each is written whole or not at all, and reaches the disk
-//! before the function is written to. What an entry says is `entry`'s. Written
-//! by helpers, which may hang in it; the daemon only reads it, and forgets.
+//! before the function is written to. What an entry says is `entry`'s. Helpers
+//! write down what they do; the daemon reads it at its start, and has what was
+//! given back forgotten.
 
 mod entry;
 

@@ -157,7 +157,7 @@ fn survives_kills(guest: &mut Guest) -> Result<()> {
         "
     );
     guest.write_file("/run/lab-kills", &script)?;
-    let half = guest.ok_for("bash /run/lab-kills", Duration::from_secs(420))?;
+    let half = guest.ok_for("bash /run/lab-kills", Duration::from_secs(900))?;
     guest.figure(format!(
         "50 kills in a restore or a reload, {half} of them half-way back: the same end each time"
     ));
