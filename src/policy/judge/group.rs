@@ -15,7 +15,7 @@ use crate::{
 /// it sets `driver_managed_dma` (drivers/pci/pci-stub.c and
 /// drivers/pci/pcie/portdrv.c, v6.12). shpchp, which some conventional bridges
 /// have, does not.
-fn manages_dma_itself(driver: &str) -> bool {
+pub(crate) fn manages_dma_itself(driver: &str) -> bool {
     matches!(driver, "pci-stub" | "pcieport")
 }
 

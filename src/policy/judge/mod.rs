@@ -8,6 +8,7 @@ mod group;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use self::group::manages_dma_itself;
 use super::{
     guard::{Objection, Refusal, static_objections, usage_objections},
     model::{Detach, Mapping, Policy},

@@ -1,0 +1,117 @@
+//! Mappings as the plan has them, and the IOMMU groups of their functions.
+
+use std::collections::BTreeSet;
+
+use super::{Case, Finding, list};
+use crate::{
+    pci::{address::Address, function::Function},
+    policy::{
+        judge::manages_dma_itself,
+        plan::{MappingPlan, Verdict},
+    },
+};
+
+/// A line a mapping.
+pub(super) fn mappings(case: &Case<'_>) -> Vec<Finding> {
+    let mappings = case.plan.mappings.iter();
+    mappings.map(|(name, plan)| mapping(name, plan)).collect()
+}
+
+fn mapping(name: &str, plan: &MappingPlan) -> Finding {
+    const NAME: &str = "mapping";
+    let reason = &plan.reason;
+    match plan.verdict {
+        Verdict::Ready => {
+            let passed_over = match plan.refusals.len() {
+                0 => String::new(),
+                count => format!("; {count} passed over (partial)"),
+            };
+            let addresses = list(plan.functions.iter().map(|one| one.address));
+            let bound = plan.functions.iter().all(|one| one.bound);
+            let state = if bound { "bound" } else { "can be bound" };
+            Finding::ok(NAME, format!("{name}: {state}: {addresses}{passed_over}"))
+        }
+        Verdict::Pending => Finding::warn(
+            NAME,
+            format!("{name}: not known: {reason}"),
+            "run vfio-bindctl plan as root, which says what does not answer",
+        ),
+        Verdict::Absent => Finding::warn(
+            NAME,
+            format!("{name}: {reason}"),
+            format!("compare [mapping.{name}] with what vfio-bindctl functions shows"),
+        ),
+        Verdict::Refused => Finding::fail(
+            NAME,
+            format!("{name}: refused: {reason}"),
+            format!("change [mapping.{name}], or what is said here; see vfio-bindctl plan"),
+        ),
+    }
+}
+
+/// What keeps vfio from opening a group: a member that a driver of the host has
+/// and that is not bound with the others.
+pub(super) fn groups(case: &Case<'_>) -> Vec<Finding> {
+    const NAME: &str = "groups";
+    let mapped = case.mapped();
+    let taken = taken(case);
+    let mut findings = Vec::new();
+    let mut whole = 0_usize;
+    for (group, members) in &case.inventory.groups() {
+        let left = members.iter().filter(|one| !taken.contains(one));
+        let holders: Vec<_> = left.filter_map(|one| holder(case, *one)).collect();
+        // One that is refused itself is no companion of its own.
+        let kept_from: Vec<_> = members
+            .iter()
+            .copied()
+            .filter(|one| mapped.contains(one))
+            .filter(|one| holders.iter().any(|(holder, _)| holder.address != *one))
+            .collect();
+        if kept_from.is_empty() {
+            whole += usize::from(members.iter().any(|one| taken.contains(one)));
+            continue;
+        }
+        let held: Vec<_> = holders
+            .iter()
+            .map(|(function, driver)| format!("{} ({driver})", function.address))
+            .collect();
+        findings.push(Finding::fail(
+            NAME,
+            format!(
+                "the host keeps {} of IOMMU group {group}, so no virtual machine can have {}",
+                held.join(", "),
+                list(kept_from)
+            ),
+            "map all of the group (group = \"take\"), unbind the rest, or move the card to a slot \
+             with a group of its own",
+        ));
+    }
+    if findings.is_empty() && whole > 0 {
+        let text = match whole {
+            1 => "the IOMMU group of what is mapped is free of the host's drivers".to_owned(),
+            count => {
+                format!("all {count} IOMMU groups of what is mapped are free of the host's drivers")
+            }
+        };
+        findings.push(Finding::ok(NAME, text));
+    }
+    findings
+}
+
+/// What mappings bind, or have bound.
+fn taken(case: &Case<'_>) -> BTreeSet<Address> {
+    let mappings = case.plan.mappings.values();
+    let bound = mappings.flat_map(|plan| {
+        let all = plan.verdict != Verdict::Refused;
+        let functions = plan.functions.iter();
+        functions.filter(move |one| all || one.bound)
+    });
+    bound.map(|one| one.address).collect()
+}
+
+/// The function at `address` and its driver, if that does DMA for the host.
+fn holder<'a>(case: &Case<'a>, address: Address) -> Option<(&'a Function, &'a str)> {
+    let function = case.inventory.get(address)?;
+    let driver = function.native_driver()?;
+    (!manages_dma_itself(driver)).then_some((function, driver))
+}
