@@ -13,6 +13,7 @@ mod open_nodes;
 pub mod order;
 pub mod record;
 pub mod scan;
+pub mod survey;
 pub mod sysfs;
 pub mod uevent;
 pub mod usage;
