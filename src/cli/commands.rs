@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     args::{Cli, Format, Verb},
     client::Client,
+    doctor,
     exit::{Exit, Stop},
     formats,
     local::{self, Host},
@@ -21,7 +22,13 @@ use super::{
     show,
 };
 use crate::{
-    kernel::{helper::serve::serve, names, record, scan::scan_all, sysfs::HostSysfs},
+    kernel::{
+        helper::serve::serve,
+        names,
+        record::{self, Record},
+        scan::scan_all,
+        sysfs::HostSysfs,
+    },
     pci::{address::Slot, inventory::Inventory},
     policy::{config::parse, plan::plan, resolve::Held},
 };
@@ -89,6 +96,9 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Functions(json) => functions(out, root, json.json),
         Verb::Plan { host, json } => show_plan(out, config, root, host.as_deref(), json.json).await,
         Verb::Check { file, json } => check(out, file.as_deref().or(config), json.json),
+        Verb::Doctor { host, json } => {
+            doctor::run(out, config, root, host.as_deref(), json.json).await
+        }
         Verb::Watch(json) => watch(out, bus, json.json).await,
         Verb::Dump { redact } => dump(out, root, redact).await,
         Verb::Reload => Client::connect(bus).await?.order("Reload").await,
@@ -103,7 +113,7 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
     }
 }
 
-fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
+pub(super) fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     Ok(writeln!(out)?)
 }
@@ -175,11 +185,7 @@ async fn show_plan(
 ) -> Result<(), Stop> {
     let policy = local::policy(config)?;
     let (plan, inventory) = if let Some(file) = recorded {
-        let failed = |error: &dyn std::fmt::Display| {
-            Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
-        };
-        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
-        let inventory = record::parse(&text).map_err(|error| failed(&error))?;
+        let inventory = local::recorded(file)?.inventory;
         (plan(&inventory, &policy, &Held::new()), inventory)
     } else {
         let mut host = Host::scan(root)?;
@@ -195,7 +201,7 @@ async fn show_plan(
 }
 
 /// What the reader of an inspected host must know about it.
-fn tell_of(host: &Host) {
+pub(super) fn tell_of(host: &Host) {
     for (address, text) in &host.silent {
         tell(&format!("{address}: {text}"));
     }
@@ -273,7 +279,11 @@ async fn dump(out: &mut Stdout, root: &Path, redact: bool) -> Result<(), Stop> {
     if redact {
         record::redact(&mut host.inventory);
     }
-    let kernel = rustix::system::uname();
-    let text = record::write(&host.inventory, &kernel.release().to_string_lossy())?;
+    let facts = host.survey().await?;
+    let text = record::write(&Record {
+        kernel: facts.kernel.clone(),
+        facts: Some(facts),
+        inventory: host.inventory,
+    })?;
     Ok(out.write_all(text.as_bytes())?)
 }

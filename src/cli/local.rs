@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 
 use super::exit::{Exit, Stop};
 use crate::{
@@ -18,12 +21,20 @@ use crate::{
             pool::Pool,
             protocol::{Reply, Request},
         },
+        host::ThisHost,
+        record::{self, Record},
         scan::scan_all,
+        survey::{self, Survey},
         sysfs::HostSysfs,
     },
-    pci::{address::Address, function::Inspection, inventory::Inventory},
+    pci::{
+        address::Address,
+        function::{Inspection, is_vfio_driver},
+        inventory::Inventory,
+    },
     policy::{
         config::{ConfigErrors, Source, parse},
+        doctor::facts::{HostFacts, Seen},
         model::Policy,
         plan::{Plan, plan},
         resolve::Held,
@@ -49,6 +60,15 @@ pub(super) fn policy(file: Option<&Path>) -> Result<Policy, Stop> {
 /// What is told of a config that is not valid.
 pub(super) fn invalid(errors: &ConfigErrors) -> Stop {
     Stop::new(Exit::Usage, errors.to_string())
+}
+
+/// The host that `file` is a record of.
+pub(super) fn recorded(file: &Path) -> Result<Record, Stop> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+    record::parse(&text).map_err(|error| failed(&error))
 }
 
 /// This host.
@@ -92,6 +112,40 @@ impl Host {
     pub(super) async fn inspect_all(&mut self) -> Result<(), Stop> {
         let all = self.inventory.iter().map(|one| one.address).collect();
         self.inspect(all).await
+    }
+
+    /// Inspects what vfio drivers have, which a plan need not know more of.
+    pub(super) async fn inspect_bound(&mut self) -> Result<(), Stop> {
+        let bound = self.inventory.iter().filter(|one| {
+            let driver = one.driver.as_deref();
+            one.inspection.is_none() && driver.is_some_and(is_vfio_driver)
+        });
+        let bound = bound.map(|one| one.address).collect();
+        self.inspect(bound).await
+    }
+
+    /// What is known of this host beside its functions. The cluster file system
+    /// of Proxmox VE is asked aside: it may never answer.
+    pub(super) async fn survey(&self) -> Result<HostFacts, Stop> {
+        let kernel = rustix::system::uname();
+        let sysfs = HostSysfs::new(&self.root);
+        let mut facts = survey::survey(Survey {
+            sysfs: &sysfs,
+            host: &ThisHost,
+            inventory: &self.inventory,
+            kernel: &kernel.release().to_string_lossy(),
+        });
+        let proxmox = spawn_blocking(|| survey::proxmox(&ThisHost));
+        facts.proxmox = match timeout(PATIENCE, proxmox).await {
+            Ok(answer) => answer
+                .map_err(|error| Stop::failure(error.to_string()))?
+                .into(),
+            Err(_) => Seen::Unseen(format!(
+                "/etc/pve does not answer within {} s",
+                PATIENCE.as_secs()
+            )),
+        };
+        Ok(facts)
     }
 
     async fn inspect(&mut self, addresses: BTreeSet<Address>) -> Result<(), Stop> {
