@@ -40,6 +40,7 @@ const GROUPS: &[Group] = &[
             scenarios::hotplug::SCENARIOS,
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
+            scenarios::doctor::SCENARIOS,
             scenarios::package::LAST,
         ],
     },
