@@ -14,6 +14,7 @@ use vfio_bindd::{
     pci::{
         function::{Header, Role},
         id::ClassCode,
+        inventory::Inventory,
     },
     policy::{
         guard::Guard,

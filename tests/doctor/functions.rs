@@ -85,6 +85,15 @@ fn a_group_is_taken_whole_or_not_at_all() {
         "map all of the group",
     );
     has(&findings, Level::Fail, "mapping", "gpu: refused", "");
+    // A bridge's driver that is not made for it is in the way too.
+    let findings = shared("shpchp");
+    has(
+        &findings,
+        Level::Fail,
+        "groups",
+        "0000:01:00.1 (shpchp)",
+        "",
+    );
     assert_eq!(shared("pcieport"), []);
     assert_eq!(shared("pci-stub"), []);
 }
@@ -178,25 +187,34 @@ fn functions_that_cannot_be_used_twice_or_at_all_are_told() {
         let regions = &mut gpu.inspection.as_mut().unwrap().direct_regions;
         regions.push("0xbdf6f000-0xbdf8dfff".to_owned());
     };
-    only(
-        &with_gpu(reserve),
+    let kept = with_gpu(reserve);
+    has(
+        &kept,
         Level::Fail,
         "reserved-memory",
         "the firmware keeps memory for 0000:01:00.0 (0xbdf6f000-0xbdf8dfff), so",
-        "intel_iommu=relax_rmrr",
+        "kernels of Proxmox VE also know intel_iommu=relax_rmrr",
     );
-    let mut host = host();
-    reserve(host.get_mut(at(GPU)).unwrap());
     let relaxed = HostFacts {
         parameters: known(["intel_iommu=on,relax_rmrr"]),
         ..facts()
     };
+    // On a kernel that knows it no region of the kind is left.
     only(
-        &unwell(examined(Some(&relaxed), &host, &config())),
+        &unwell(examined(Some(&relaxed), &host(), &config())),
         Level::Warn,
         "reserved-memory",
-        "has the kernel look away",
-        "RMRR",
+        "what the firmware may still use",
+        "the BMC",
+    );
+    let mut unknown = host();
+    reserve(unknown.get_mut(at(GPU)).unwrap());
+    has(
+        &unwell(examined(Some(&relaxed), &unknown, &config())),
+        Level::Fail,
+        "reserved-memory",
+        "keeps memory for 0000:01:00.0",
+        "this kernel does not know intel_iommu=relax_rmrr",
     );
     let asleep = |address: &str, allowed| {
         let address = at(address);

@@ -137,7 +137,7 @@ fn groups_that_promise_too_much_are_told() {
         "enable_unsafe_noiommu_mode",
         "turn the IOMMU on",
     );
-    only(
+    has(
         &with_gpu(|gpu| gpu.inspection.as_mut().unwrap().no_iommu = true),
         Level::Fail,
         "no-iommu",

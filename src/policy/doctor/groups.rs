@@ -50,7 +50,8 @@ fn mapping(name: &str, plan: &MappingPlan) -> Finding {
 }
 
 /// What keeps vfio from opening a group: a member that a driver of the host has
-/// and that is not bound with the others.
+/// and that no mapping wants. One that is wanted and refused is in its mapping's
+/// line.
 pub(super) fn groups(case: &Case<'_>) -> Vec<Finding> {
     const NAME: &str = "groups";
     let mapped = case.mapped();
@@ -58,16 +59,11 @@ pub(super) fn groups(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut whole = 0_usize;
     for (group, members) in &case.inventory.groups() {
-        let left = members.iter().filter(|one| !taken.contains(one));
-        let holders: Vec<_> = left.filter_map(|one| holder(case, *one)).collect();
-        // One that is refused itself is no companion of its own.
-        let kept_from: Vec<_> = members
-            .iter()
-            .copied()
-            .filter(|one| mapped.contains(one))
-            .filter(|one| holders.iter().any(|(holder, _)| holder.address != *one))
-            .collect();
-        if kept_from.is_empty() {
+        let (ours, others): (Vec<Address>, Vec<Address>) =
+            members.iter().partition(|one| mapped.contains(one));
+        let others = others.into_iter();
+        let holders: Vec<_> = others.filter_map(|one| holder(case, one)).collect();
+        if ours.is_empty() || holders.is_empty() {
             whole += usize::from(members.iter().any(|one| taken.contains(one)));
             continue;
         }
@@ -80,7 +76,7 @@ pub(super) fn groups(case: &Case<'_>) -> Vec<Finding> {
             format!(
                 "the host keeps {} of IOMMU group {group}, so no virtual machine can have {}",
                 held.join(", "),
-                list(kept_from)
+                list(ours)
             ),
             "map all of the group (group = \"take\"), unbind the rest, or move the card to a slot \
              with a group of its own",
@@ -88,9 +84,9 @@ pub(super) fn groups(case: &Case<'_>) -> Vec<Finding> {
     }
     if findings.is_empty() && whole > 0 {
         let text = match whole {
-            1 => "the IOMMU group of what is mapped is free of the host's drivers".to_owned(),
+            1 => "no function stays with the host in the IOMMU group that is taken".to_owned(),
             count => {
-                format!("all {count} IOMMU groups of what is mapped are free of the host's drivers")
+                format!("no function stays with the host in the {count} IOMMU groups taken")
             }
         };
         findings.push(Finding::ok(NAME, text));
