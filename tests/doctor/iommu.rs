@@ -77,6 +77,15 @@ fn an_iommu_that_is_off_is_turned_on_where_this_host_is_configured() {
             "off",
             "set IOMMU (AMD-Vi) to enabled",
         ),
+        // An emulator has Intel's IOMMU with any processor.
+        (
+            Cpu::Amd,
+            Loader::Grub,
+            &["DMAR"],
+            &[],
+            "the firmware has VT-d",
+            "add intel_iommu=on",
+        ),
         (
             Cpu::Other,
             Loader::Other,
@@ -123,6 +132,7 @@ fn interrupts_that_are_not_remapped_are_a_failure_unless_every_guest_is_trusted(
         with_facts(|facts| {
             facts.remapping = Seen::Known(false);
             facts.cpu = Cpu::Other;
+            facts.tables = known(["IORT"]);
         }),
         []
     );

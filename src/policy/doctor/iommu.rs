@@ -42,6 +42,22 @@ fn iommu(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
     })
 }
 
+/// Whose IOMMU it is: the firmware's table says so for certain (an emulator has
+/// Intel's with any processor), else the processor's is the likely one.
+fn maker(facts: &HostFacts) -> Cpu {
+    let has = |table: &str| match &facts.tables {
+        Seen::Known(tables) => tables.iter().any(|one| one == table),
+        Seen::Unseen(_) => false,
+    };
+    if has("DMAR") {
+        Cpu::Intel
+    } else if has("IVRS") {
+        Cpu::Amd
+    } else {
+        facts.cpu
+    }
+}
+
 /// Why it is off, and what to do.
 fn off(facts: &HostFacts) -> (String, String) {
     let switch = parameters(facts).find(|one| {
@@ -54,7 +70,7 @@ fn off(facts: &HostFacts) -> (String, String) {
         return (text, remove_parameter(facts, switch));
     }
     let described = matches!(&facts.tables, Seen::Known(tables) if !tables.is_empty());
-    match (facts.cpu, described) {
+    match (maker(facts), described) {
         (Cpu::Intel, true) => (
             "off: the firmware has VT-d, and the kernel does not use it".to_owned(),
             add_parameter(facts, "intel_iommu=on"),
@@ -86,7 +102,7 @@ fn off(facts: &HostFacts) -> (String, String) {
 /// IVRS (AMD), or in IORT or VIOT elsewhere.
 fn firmware(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
     const NAME: &str = "firmware";
-    let (what, table) = match facts.cpu {
+    let (what, table) = match maker(facts) {
         Cpu::Intel => ("VT-d", "DMAR"),
         Cpu::Amd => ("AMD-Vi", "IVRS"),
         Cpu::Other => ("an IOMMU", "IORT or VIOT"),
@@ -111,7 +127,7 @@ fn firmware(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
 /// (drivers/vfio/vfio_iommu_type1.c, `vfio_iommu_type1_attach_group`, v6.12).
 fn interrupts(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
     const NAME: &str = "interrupts";
-    if facts.cpu == Cpu::Other || !is_on(case, facts) {
+    if maker(facts) == Cpu::Other || !is_on(case, facts) {
         return Vec::new();
     }
     seen(NAME, &facts.remapping, |remapped| {
