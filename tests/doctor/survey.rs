@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 use vfio_bindd::{
     kernel::{
-        host::{Host, Network, OpenNode, Stat},
+        host::{Host, Network, Open, Stat},
         scan::scan_all,
         survey::{Survey, proxmox, survey},
         sysfs::HostSysfs,
@@ -80,7 +80,7 @@ impl Host for Root {
         Err(io::Error::other("a survey opens no disk"))
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         Err(io::Error::other("a survey asks for no processes"))
     }
 
