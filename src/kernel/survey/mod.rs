@@ -37,15 +37,6 @@ pub struct Survey<'a> {
 pub fn survey(survey: Survey<'_>) -> HostFacts {
     let directives = modprobe::directives(survey);
     HostFacts {
-        kernel: survey.kernel.to_owned(),
-        cpu: boot::cpu(survey),
-        loader: boot::loader(survey),
-        parameters: boot::parameters(survey).into(),
-        iommus: survey.attributes("class/iommu").into(),
-        tables: boot::tables(survey).into(),
-        remapping: boot::remapping(survey).into(),
-        unsafe_interrupts: survey.is_set("vfio_iommu_type1", "allow_unsafe_interrupts"),
-        no_iommu_mode: survey.is_set("vfio", "enable_unsafe_noiommu_mode"),
         modules: modules::modules(survey),
         listed: modules::listed(survey).into(),
         initramfs: boot::initramfs(survey, directives.as_deref().unwrap_or_default()).into(),
@@ -59,6 +50,24 @@ pub fn survey(survey: Survey<'_>) -> HostFacts {
         memory_locks: limits::memory_locks(survey).into(),
         lockdown: limits::lockdown(survey).into(),
         unit: limits::unit(survey).into(),
+        ..iommu(survey)
+    }
+}
+
+/// The facts about the IOMMU; the others are left unseen.
+#[must_use]
+pub fn iommu(survey: Survey<'_>) -> HostFacts {
+    HostFacts {
+        kernel: survey.kernel.to_owned(),
+        cpu: boot::cpu(survey),
+        loader: boot::loader(survey),
+        parameters: boot::parameters(survey).into(),
+        iommus: survey.attributes("class/iommu").into(),
+        tables: boot::tables(survey).into(),
+        remapping: boot::remapping(survey).into(),
+        unsafe_interrupts: survey.is_set("vfio_iommu_type1", "allow_unsafe_interrupts"),
+        no_iommu_mode: survey.is_set("vfio", "enable_unsafe_noiommu_mode"),
+        ..HostFacts::default()
     }
 }
 

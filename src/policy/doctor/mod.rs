@@ -205,6 +205,20 @@ pub fn examine(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
+/// What of the IOMMU itself keeps virtual machines from functions, or functions
+/// from one another badly, whatever the config says.
+#[must_use]
+pub fn examine_iommu(inventory: &Inventory, facts: &HostFacts) -> Vec<Finding> {
+    let case = Case {
+        host: Some(facts),
+        inventory,
+        plan: &Plan::default(),
+        mistake: None,
+    };
+    let findings = iommu::all(&case, facts).into_iter();
+    findings.filter(|one| one.level != Level::Ok).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
