@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// How long one function's inspection may take; its kernel may never answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many helpers there are at most.
 const HELPERS: usize = 8;
 
