@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod boot;
 pub(crate) mod bus;
 pub(crate) mod clients;
+pub(crate) mod hosts;
 pub(crate) mod hotplug;
 pub(crate) mod lab;
 pub(crate) mod package;
