@@ -13,8 +13,11 @@ use crate::topology::hosts::{
 const DISK: &str = "disk() { ls -d /sys/bus/pci/devices/$1/nvme/*/nvme*n1 | \
                     sed 's,.*/,,; s/c[0-9]*n/n/'; }\n";
 
-/// A file whose content is read back from the disk.
-pub(super) const READ_BACK: &str = "echo 3 >/proc/sys/vm/drop_caches; sha256sum";
+/// The UUID by which the initrd finds the container with the root, see image.sh.
+const LUKS: &str = "c0ffee00-0000-4000-8000-000000000001";
+
+/// Reads a file back; caches are dropped before all proofs.
+pub(super) const READ_BACK: &str = "sha256sum";
 
 /// The kernel's name of the disk below a function.
 pub(super) fn disk(guest: &mut Guest, address: &str) -> Result<String> {
@@ -27,9 +30,9 @@ pub(super) fn set_up(guest: &mut Guest) -> Result<()> {
         "{DISK}set -e
          vault=/dev/$(disk {VAULT})
          cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
-             --key-file /etc/lab.key $vault
+             --uuid {LUKS} --key-file /etc/lab.key $vault
          cryptsetup open --key-file /etc/lab.key $vault luks-lab
-         echo \"luks-lab UUID=$(cryptsetup luksUUID $vault) /etc/lab.key luks\" >>/etc/crypttab
+         echo \"luks-lab UUID={LUKS} /etc/lab.key luks\" >>/etc/crypttab
          pvcreate -q /dev/mapper/luks-lab; vgcreate -q lab /dev/mapper/luks-lab
          lvcreate -q -n root -l 100%FREE lab
          file_system() {{ # DEVICE MOUNTPOINT
