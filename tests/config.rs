@@ -164,7 +164,6 @@ fn what_is_not_honoured_yet_is_told() {
         told,
         [
             "config.toml:3:10: driver = \"auto\" is not honoured yet",
-            "config.toml:4:9: group = \"take\" is not honoured yet",
             "config.toml:5:10: the guard \"native-gpu\" is not there yet",
         ]
     );

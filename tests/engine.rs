@@ -22,7 +22,7 @@ use vfio_bindd::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{model::Policy, resolve::Held},
+    policy::{guard::Guard, model::Policy, resolve::Held},
 };
 
 /// A host that answers effects as a healthy kernel would; what is in `hang`
@@ -308,6 +308,32 @@ fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
         .insert(at("0000:01:00.0"), Inspection::default());
     host.event(Event::Audit);
     assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn a_lifted_guard_is_told_at_each_use_and_not_at_each_plan() {
+    let busy = nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0"));
+    let mut policy = nics();
+    let mapping = policy.mappings.get_mut("m").unwrap();
+    mapping.allow.insert(Guard::Network);
+    let mut host = Host::new([busy]);
+    let told = |host: &Host| {
+        let lifted =
+            |report: &&Report| matches!(report, Report::Lifted { guard, .. } if guard == "network");
+        host.reports.iter().filter(lifted).count()
+    };
+    host.start(&policy);
+    host.event(Event::Audit);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert_eq!(told(&host), 1);
+    let address = at("0000:01:00.0");
+    let again = host.inventory.get(address).unwrap().clone();
+    host.inventory.remove(address);
+    host.event(Event::Removed(address));
+    host.inventory.insert(again.driver("e1000e"));
+    host.event(Event::Changed(address));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert_eq!(told(&host), 2);
 }
 
 #[test]

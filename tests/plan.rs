@@ -7,32 +7,22 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{
-    FunctionExt as _, at, busy, by_address, by_id, by_node, inventory, mapping, nic, policy,
-    selector, up,
+    FunctionExt as _, at, bound_by, by_address, by_id, by_node, inventory, mapping, nic, planned,
+    policy, refusal, selector, up,
 };
 use vfio_bindd::{
     pci::{
-        address::Address,
         function::{Header, Role},
         id::ClassCode,
-        inventory::Inventory,
     },
     policy::{
         guard::Guard,
-        model::{Detach, Expect, Extent, Policy},
+        model::{Detach, Expect, Extent},
         plan::{Plan, Verdict, plan},
         resolve::Held,
         selector::Term,
     },
 };
-
-fn planned(inventory: &Inventory, policy: &Policy) -> Plan {
-    plan(inventory, policy, &Held::new())
-}
-
-fn bound_by(plan: &Plan) -> Vec<Address> {
-    plan.actions.iter().map(|action| action.address).collect()
-}
 
 fn functions(plan: &Plan, name: &str) -> Vec<String> {
     let chosen = &plan.mappings[name].functions;
@@ -40,13 +30,6 @@ fn functions(plan: &Plan, name: &str) -> Vec<String> {
 }
 
 /// A policy with the one mapping `m`, and what becomes of it on `inventory`.
-fn refusal(inventory: &Inventory, policy: &Policy) -> String {
-    let plan = planned(inventory, policy);
-    assert_eq!(plan.mappings["m"].verdict, Verdict::Refused, "{plan:?}");
-    assert_eq!(plan.actions, []);
-    plan.mappings["m"].reason.clone()
-}
-
 #[test]
 fn of_three_twins_the_one_on_the_wanted_node_is_bound() {
     let host = inventory([
@@ -258,79 +241,6 @@ fn protect_beats_every_mapping() {
     policy.protect = vec![selector(vec![by_address("01:00.*")])];
     let reason = refusal(&host, &policy);
     assert_eq!(reason, "0000:01:00.0 is in [protect]: address=0000:01:00.*");
-}
-
-#[test]
-fn a_companion_with_a_native_driver_refuses_its_group() {
-    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
-    let m = mapping(vec![by_address("01:00.0")]);
-    let wanted = grouped("0000:01:00.0");
-    let bridge = grouped("0000:00:01.0")
-        .driver("pcieport")
-        .with(|one| one.header = Header::Bridge);
-    let host = inventory([wanted.clone(), bridge.clone(), grouped("0000:01:00.1")]);
-    assert_eq!(planned(&host, &policy([("m", m.clone())])).actions.len(), 1);
-    let spoiled = inventory([wanted, bridge, grouped("0000:01:00.1").driver("ahci")]);
-    let reason = refusal(&spoiled, &policy([("m", m.clone())]));
-    assert!(
-        reason.contains("shares IOMMU group 7 with 0000:01:00.1, which ahci holds"),
-        "{reason}"
-    );
-    // Another mapping that takes the companion makes the group whole ...
-    let other = mapping(vec![by_address("01:00.1")]);
-    let both = planned(&spoiled, &policy([("m", m.clone()), ("o", other.clone())]));
-    assert_eq!(both.actions.len(), 2);
-    // ... unless it is refused itself.
-    let mut never = other;
-    never.detach = Detach::Never;
-    let fallen = planned(&spoiled, &policy([("m", m), ("o", never)]));
-    assert_eq!(fallen.actions, []);
-}
-
-#[test]
-fn what_a_partial_mapping_passes_over_spoils_its_group() {
-    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
-    let used = grouped("0000:01:00.1").driver("ahci");
-    let host = inventory([
-        grouped("0000:01:00.0"),
-        used.in_use(busy("sda")),
-        nic("0000:02:00.0"),
-    ]);
-    let mut pool = mapping(vec![by_id("8086:10d3")]);
-    pool.partial = true;
-    let alone = planned(&host, &policy([("m", pool.clone())]));
-    assert_eq!(bound_by(&alone), [at("0000:02:00.0")]);
-    assert_eq!(alone.mappings["m"].refusals.len(), 2);
-    // It is the same for a mapping of the other half alone.
-    let half = mapping(vec![by_address("01:00.0")]);
-    let both = planned(&host, &policy([("m", pool), ("half", half)]));
-    assert_eq!(bound_by(&both), [at("0000:02:00.0")]);
-    assert_eq!(both.mappings["half"].verdict, Verdict::Refused);
-}
-
-#[test]
-fn a_group_waits_until_all_of_it_was_inspected() {
-    let grouped = |one: &str| {
-        nic(one)
-            .driver("e1000e")
-            .with(|one| one.iommu_group = Some(7))
-    };
-    let blank = grouped("0000:01:00.1").with(|one| one.inspection = None);
-    let mut host = inventory([grouped("0000:01:00.0"), blank]);
-    let policy = policy([
-        ("half", mapping(vec![by_address("01:00.0")])),
-        ("other", mapping(vec![by_address("01:00.1")])),
-    ]);
-    let early = planned(&host, &policy);
-    assert_eq!(early.actions, []);
-    assert_eq!(early.mappings["half"].verdict, Verdict::Pending);
-    assert_eq!(early.inspect, BTreeSet::from([at("0000:01:00.1")]));
-    host.insert(grouped("0000:01:00.1"));
-    assert_eq!(planned(&host, &policy).actions.len(), 2);
-    host.insert(grouped("0000:01:00.1").in_use(up("enp1s0f1")));
-    let late = planned(&host, &policy);
-    assert_eq!(late.actions, []);
-    assert_eq!(late.mappings["half"].verdict, Verdict::Refused);
 }
 
 #[test]

@@ -197,7 +197,9 @@ pub fn report(report: &Report) {
             VFIO_STEP = "observe",
             "the host's functions cannot be listed: {text}; it is tried again within a minute"
         ),
-        Report::Overrun => tracing::warn!(
+        // Nothing is lost by it, and a host with many devices can do it at each
+        // boot.
+        Report::Overrun => tracing::info!(
             MESSAGE_ID = OVERRUN,
             VFIO_STEP = "observe",
             "uevents were lost; everything is scanned again"

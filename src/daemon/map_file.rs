@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -63,6 +64,8 @@ impl MapFile {
         text.push('\n');
         let new = self.0.with_extension("json.new");
         fs::write(&new, text)?;
+        // For everyone to read, whatever the umask.
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
         fs::rename(&new, &self.0)
     }
 
@@ -96,6 +99,8 @@ mod tests {
         assert_eq!(file.held().unwrap(), Held::new());
         file.write(&Snapshot::starting()).unwrap();
         assert_eq!(file.held().unwrap(), Held::new());
+        let written = fs::metadata(folder.path().join("map.json")).unwrap();
+        assert_eq!(written.permissions().mode() & 0o777, 0o644);
         fs::write(folder.path().join("map.json"), "{").unwrap();
         assert!(file.held().is_err());
     }

@@ -193,6 +193,8 @@ impl State {
         }
         self.retries.forget(address);
         self.stale.remove(&address);
+        // What comes to this address next is told of anew.
+        self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {
             addresses.remove(&address);
         }

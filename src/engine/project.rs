@@ -83,7 +83,12 @@ impl View<'_> {
             description: description.to_owned(),
             state,
             reason,
-            addresses: plan.functions.iter().map(|chosen| chosen.address).collect(),
+            addresses: plan
+                .functions
+                .iter()
+                .filter(|chosen| !chosen.companion)
+                .map(|chosen| chosen.address)
+                .collect(),
         }
     }
 

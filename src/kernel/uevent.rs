@@ -36,8 +36,9 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens from now on. libudev asks for a receive buffer of 128 MiB,
-    /// enough for tens of thousands of events.
+    /// Listens from now on. libudev asks for a receive buffer of 128 MiB, enough
+    /// for tens of thousands of events; it takes CAP_NET_ADMIN to get more than
+    /// `net.core.rmem_max` of it, which is enough for some hundred.
     ///
     /// # Errors
     /// If the netlink socket cannot be opened or watched.

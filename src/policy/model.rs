@@ -119,6 +119,6 @@ pub enum GroupRule {
     /// It refuses the function, unless it is harmless.
     #[default]
     Refuse,
-    /// It is bound too. Not honoured yet: as [`GroupRule::Refuse`].
+    /// It is bound too, if no guard holds it.
     Take,
 }

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{
     guard::Refusal,
-    judge::{self, Judge, Spared},
+    judge::{Judge, Spared},
     model::{Mapping, Policy},
-    resolve::{Held, Resolution, resolve},
+    resolve::{Held, Resolution, addresses, resolve},
 };
 use crate::pci::{address::Address, id::PciId, inventory::Inventory};
 
@@ -66,6 +66,10 @@ pub struct Chosen {
     pub why: String,
     /// Whether the wanted driver has it already.
     pub bound: bool,
+    /// Whether it is only taken because its IOMMU group is; nobody hands it to
+    /// a virtual machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub companion: bool,
 }
 
 /// Bind one function to a driver.
@@ -128,7 +132,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
         .filter(|(_, plan)| plan.verdict == Verdict::Pending)
         .flat_map(|(name, plan)| unread(&judge, plan, resolutions.get(*name)))
         .collect();
-    let chosen: BTreeSet<_> = resolutions.values().flat_map(judge::addresses).collect();
+    let chosen: BTreeSet<_> = resolutions.values().flat_map(addresses).collect();
     let left_over: BTreeSet<_> = held
         .values()
         .flatten()
@@ -177,10 +181,18 @@ fn one(
                 address: choice.address,
                 why: choice.why.clone(),
                 bound: verdict.bound,
+                companion: choice.companion,
             });
         }
-        plan.refusals.extend(verdict.refusals);
+        plan.refusals
+            .extend(verdict.refusals.into_iter().map(|mut refusal| {
+                if choice.companion {
+                    refusal.reason += &format!(" ({})", choice.why);
+                }
+                refusal
+            }));
     }
+    judge.dismiss_companions(&mut plan);
     let nothing_left = plan.functions.is_empty();
     if let Some(first) = plan.refusals.first()
         && (!mapping.partial || nothing_left)

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    model::{Extent, Mapping, Policy},
+    guard::is_bridge,
+    model::{Extent, GroupRule, Mapping, Policy},
     selector::{Answer, Candidate, Selector},
 };
 use crate::pci::{address::Address, inventory::Inventory};
@@ -34,8 +35,11 @@ pub enum Resolution {
 pub struct Choice {
     /// Where it is.
     pub address: Address,
-    /// The selector that chose it, or the function whose slot it is in.
+    /// The selector that chose it, or the function whose slot or IOMMU group it
+    /// is in.
     pub why: String,
+    /// Whether it is only taken because its IOMMU group is.
+    pub companion: bool,
 }
 
 /// Resolves every mapping of `policy`.
@@ -50,14 +54,62 @@ pub fn resolve(
         .map(|function| Candidate::new(function, inventory))
         .collect();
     let nothing = BTreeSet::new();
-    policy
+    let mut resolutions = policy
         .mappings
         .iter()
         .map(|(name, mapping)| {
             let held = held.get(name).unwrap_or(&nothing);
             (name.clone(), one(mapping, inventory, &candidates, held))
         })
-        .collect()
+        .collect();
+    add_companions(policy, inventory, &mut resolutions);
+    resolutions
+}
+
+/// Adds the rest of the IOMMU groups to mappings with `group = "take"`. What a
+/// mapping chose for itself stays that mapping's.
+fn add_companions(
+    policy: &Policy,
+    inventory: &Inventory,
+    resolutions: &mut BTreeMap<String, Resolution>,
+) {
+    let groups = inventory.groups();
+    let chosen: BTreeSet<_> = resolutions.values().flat_map(addresses).collect();
+    for (name, resolution) in resolutions {
+        let takes = policy.mappings.get(name).map(|mapping| mapping.group);
+        let Resolution::Chosen(choices) = resolution else {
+            continue;
+        };
+        if takes != Some(GroupRule::Take) {
+            continue;
+        }
+        let mut companions = BTreeMap::new();
+        for choice in choices.iter() {
+            let function = inventory.get(choice.address);
+            let group = function.and_then(|function| function.iommu_group);
+            let members = group.and_then(|group| groups.get(&group));
+            for address in members.map_or(&[][..], Vec::as_slice) {
+                let bridge = inventory.get(*address).is_none_or(is_bridge);
+                if !bridge && !chosen.contains(address) {
+                    companions.entry(*address).or_insert_with(|| Choice {
+                        address: *address,
+                        why: format!("same IOMMU group as {}", choice.address),
+                        companion: true,
+                    });
+                }
+            }
+        }
+        choices.extend(companions.into_values());
+        choices.sort_by_key(|choice| choice.address);
+    }
+}
+
+/// The functions that a resolution chose.
+pub(crate) fn addresses(resolution: &Resolution) -> Vec<Address> {
+    match resolution {
+        Resolution::Chosen(choices) => choices.iter().map(|choice| choice.address).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The first of `selectors` that the candidate meets; `Err` if one could still
@@ -165,6 +217,7 @@ fn devices(
     let choice = |(address, selector): &(Address, &Selector)| Choice {
         address: *address,
         why: selector.to_string(),
+        companion: false,
     };
     if mapping.extent == Extent::Matched {
         return Ok(matched.iter().map(|one| vec![choice(one)]).collect());
@@ -188,6 +241,7 @@ fn devices(
                 Ok(None) => device.push(Choice {
                     address,
                     why: format!("same slot as {}", first(&matched, address)),
+                    companion: false,
                 }),
                 Err(Unknown) => {
                     unknown.insert(address);

@@ -19,6 +19,8 @@ use vfio_bindd::{
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
         pattern::{AddressPattern, IdPattern, NumaPattern},
+        plan::{Plan, Verdict, plan},
+        resolve::Held,
         selector::{Selector, Term},
     },
 };
@@ -139,4 +141,20 @@ pub(crate) fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
 
 pub(crate) fn inventory<const N: usize>(functions: [Function; N]) -> Inventory {
     functions.into_iter().collect()
+}
+
+pub(crate) fn planned(inventory: &Inventory, policy: &Policy) -> Plan {
+    plan(inventory, policy, &Held::new())
+}
+
+pub(crate) fn bound_by(plan: &Plan) -> Vec<Address> {
+    plan.actions.iter().map(|action| action.address).collect()
+}
+
+pub(crate) fn refusal(inventory: &Inventory, policy: &Policy) -> String {
+    let plan = planned(inventory, policy);
+    let mapping = plan.mappings.get("m").unwrap();
+    assert_eq!(mapping.verdict, Verdict::Refused, "{plan:?}");
+    assert_eq!(plan.actions, []);
+    mapping.reason.clone()
 }

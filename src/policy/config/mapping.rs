@@ -109,14 +109,6 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         "group" => {
             let known = [("refuse", GroupRule::Refuse), ("take", GroupRule::Take)];
             mapping.group = reader.word(name, value, &known).unwrap_or_default();
-            if mapping.group == GroupRule::Take {
-                let message = "group = \"take\" is not honoured yet".to_owned();
-                reader.notice(
-                    value.span(),
-                    message,
-                    "companions refuse, as with \"refuse\"",
-                );
-            }
         }
         "allow" => mapping.allow = allow(reader, value),
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),

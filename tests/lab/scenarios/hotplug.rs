@@ -116,15 +116,8 @@ fn virtual_functions(guest: &mut Guest) -> Result<()> {
 }
 
 /// The daemon is stopped until its uevents overflow, and a card comes among
-/// those that are lost. Without the capability its buffer is the ordinary one,
-/// of some hundred events.
+/// those that are lost.
 fn among_lost_uevents(guest: &mut Guest) -> Result<()> {
-    const DROP_IN: &str = "/run/systemd/system/vfio-bindd.service.d/lab.conf";
-    guest.write_file(
-        DROP_IN,
-        "[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_SYS_ADMIN\n",
-    )?;
-    guest.ok("systemctl daemon-reload")?;
     fresh(guest, SLOT)?;
     let nic = guest.behind(TWIN_A, 0)?;
     let pid = guest.ok("systemctl show --value --property=MainPID vfio-bindd")?;
@@ -137,6 +130,5 @@ fn among_lost_uevents(guest: &mut Guest) -> Result<()> {
     wait_driver(guest, &late, "vfio-pci")?;
     wait_resolved(guest, "late", &[&late])?;
     guest.ok("journalctl -b -u vfio-bindd | grep -q 'uevents were lost'")?;
-    guest.ok(&format!("rm {DROP_IN}; systemctl daemon-reload"))?;
     fresh(guest, "")
 }

@@ -67,8 +67,10 @@ fn units_are_clean(guest: &mut Guest) -> Result<()> {
     ensure(about_us.is_empty(), || {
         format!("systemd-analyze verify says:\n{}", about_us.join("\n"))
     })?;
+    // Tenths of a point.
     let exposure = guest.ok_for(
-        "systemd-analyze security --no-pager vfio-bindd.service | tail -n 1",
+        "set -o pipefail; \
+         systemd-analyze security --threshold=21 --no-pager vfio-bindd.service | tail -n 1",
         Duration::from_secs(60),
     )?;
     guest.figure(exposure.trim_start_matches(['→', ' ']).to_owned());

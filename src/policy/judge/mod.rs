@@ -1,14 +1,17 @@
 //! Judge: whether a mapping may have a function.
 //!
 //! Owns the rules that need more than the function itself: `[protect]`, the
-//! IOMMU group, the override, overlaps with other mappings. Pure.
+//! override, overlaps with other mappings; `group` has those about its IOMMU
+//! group. Pure.
+
+mod group;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    guard::{Objection, Refusal, is_bridge, static_objections, usage_objections},
+    guard::{Objection, Refusal, static_objections, usage_objections},
     model::{Detach, Mapping, Policy},
-    resolve::{Resolution, Unknown, first_match},
+    resolve::{Resolution, Unknown, addresses, first_match},
     selector::{Candidate, Selector},
 };
 use crate::pci::{
@@ -52,21 +55,6 @@ pub(crate) struct Verdict {
     pub(crate) bound: bool,
     /// A helper has to inspect it before it can be bound.
     pub(crate) unread: bool,
-}
-
-/// The functions that a resolution chose.
-pub(crate) fn addresses(resolution: &Resolution) -> Vec<Address> {
-    match resolution {
-        Resolution::Chosen(choices) => choices.iter().map(|choice| choice.address).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// A driver that leaves an IOMMU group viable although it is no vfio driver:
-/// it sets `driver_managed_dma` (drivers/pci/pci-stub.c and
-/// drivers/pci/pcie/portdrv.c, v6.12).
-fn manages_dma_itself(driver: &str) -> bool {
-    matches!(driver, "pci-stub" | "pcieport")
 }
 
 impl<'a> Judge<'a> {
@@ -190,73 +178,6 @@ impl<'a> Judge<'a> {
             Err(Unknown) => Some(Objection::absolute("may be in [protect]")),
         }
     }
-
-    /// A member of its IOMMU group that would keep vfio from opening it and
-    /// that no mapping binds.
-    fn companions(
-        &self,
-        name: &str,
-        function: &Function,
-        spared: &Spared<'_>,
-    ) -> Option<Objection> {
-        let group = function.iommu_group?;
-        let (other, driver) = self.holders(function).find(|(other, _)| {
-            let mut takers = self.takers(other.address, name, spared);
-            takers.next().is_none()
-        })?;
-        Some(Objection::absolute(format!(
-            "shares IOMMU group {group} with {}, which {driver} holds and which the mapping does \
-             not have",
-            other.address
-        )))
-    }
-
-    /// Whether the function at `address` has to wait: only mappings that are
-    /// `pending`, and may yet be refused, would bind a member of its group.
-    pub(crate) fn awaits_companions(
-        &self,
-        name: &str,
-        address: Address,
-        spared: &Spared<'_>,
-        pending: &BTreeSet<&str>,
-    ) -> bool {
-        let Some(function) = self.inventory.get(address) else {
-            return false;
-        };
-        self.holders(function).any(|(other, _)| {
-            self.takers(other.address, name, spared)
-                .all(|taker| pending.contains(taker))
-        })
-    }
-
-    /// Other members of its IOMMU group, and the driver of each, that do not
-    /// leave DMA to userspace
-    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
-    fn holders(&self, function: &Function) -> impl Iterator<Item = (&'a Function, &'a str)> {
-        let own = function.address;
-        let group = function.iommu_group;
-        let members = group.and_then(|group| self.groups.get(&group));
-        let members = members.map_or(&[][..], Vec::as_slice).iter();
-        members
-            .filter_map(|address| self.inventory.get(*address))
-            .filter(move |other| other.address != own && !is_bridge(other))
-            .filter_map(|other| Some((other, other.native_driver()?)))
-            .filter(|(_, driver)| !manages_dma_itself(driver))
-    }
-
-    /// The mappings that bind the function at `address`, asked for `asker`.
-    fn takers(
-        &self,
-        address: Address,
-        asker: &str,
-        spared: &Spared<'_>,
-    ) -> impl Iterator<Item = &'a str> {
-        let wanted_by = self.wanted_by.get(&address).map_or(&[][..], Vec::as_slice);
-        wanted_by
-            .iter()
-            .copied()
-            .filter(move |mapping| !spared.has(mapping, address, asker))
-    }
 }
 
 /// What speaks against binding a function that the wanted driver does not have.
@@ -280,6 +201,17 @@ fn binding_objections(function: &Function, mapping: &Mapping) -> Vec<Objection> 
         _ => {}
     }
     if let Some(inspection) = &function.inspection {
+        if inspection.no_iommu {
+            objections.push(Objection::absolute(
+                "has no IOMMU behind it: vfio runs in its unsafe no-IOMMU mode",
+            ));
+        }
+        if let Some(region) = inspection.direct_regions.first() {
+            objections.push(Objection::absolute(format!(
+                "has memory that the firmware wants it to reach at all times ({region}, RMRR), so \
+                 vfio cannot open its IOMMU group"
+            )));
+        }
         match inspection.driver_override.as_deref() {
             Some(theirs) if theirs != wanted => objections.push(Objection::absolute(format!(
                 "has the driver override '{theirs}', which somebody else set"
