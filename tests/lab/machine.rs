@@ -21,6 +21,10 @@ const KERNEL_LINE: &str =
 /// emulation that takes more than ten.
 const KERNEL_ALONE: f64 = 8.0;
 
+/// What is said of a guest that the emulator gives a processor no timer any
+/// more, which happens to a starting one on a busy machine.
+pub(crate) const STARVED: &str = "the emulator has lost a processor's timer";
+
 /// A panic of the guest's kernel.
 pub(crate) struct Panic {
     /// What the kernel said.
@@ -128,8 +132,11 @@ impl Machine {
         drop(self.child.wait());
     }
 
-    /// Says why the guest is gone, if it is.
+    /// Says why the guest is gone, or as good as gone, if it is.
     pub(crate) fn check(&mut self) -> Result<()> {
+        if self.is_starved() {
+            return Err(STARVED.to_owned());
+        }
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => {
@@ -140,9 +147,20 @@ impl Machine {
         }
     }
 
-    /// The signal that ended QEMU, if one did: a mistake of the emulator's own,
-    /// QEMU 7.2 now and then makes one when a card is unplugged.
+    /// Whether the guest's kernel said for a minute, once every 20 seconds,
+    /// that a processor does nothing.
+    fn is_starved(&self) -> bool {
+        let bytes = fs::read(&self.serial_log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.matches("rcu_preempt kthread starved").count() >= 3
+    }
+
+    /// How the emulator itself failed, if it did: by a signal, as QEMU 7.2 now
+    /// and then gets one when a card is unplugged, or by a lost timer.
     pub(crate) fn crashed(&mut self) -> Option<String> {
+        if self.is_starved() {
+            return Some(STARVED.to_owned());
+        }
         // It takes a while to write its memory down.
         sleep(Duration::from_millis(500));
         let status = self.child.try_wait().ok().flatten()?;

@@ -84,12 +84,7 @@ pub(super) fn judged(
             ));
         }
     }
-    let matched = |address: &str| {
-        before
-            .get(address)
-            .is_some_and(|one| one.class.starts_with(class))
-    };
-    report(guest, what, cases, matched, &wrong)
+    report(guest, what, cases, (&online, &after), &wrong)
 }
 
 /// The same for a boot, of which `early` is the plan at some moment.
@@ -103,7 +98,7 @@ pub(super) fn booted(guest: &mut Guest, what: &str, cases: &[Case], early: &Plan
     }
     let broken = proofs.iter().filter(|proof| !proof.works);
     wrong.extend(broken.map(|proof| format!("{} does not work:\n{}", proof.name, proof.text)));
-    report(guest, what, cases, |_| true, &wrong)
+    report(guest, what, cases, (&online, &seen), &wrong)
 }
 
 /// Keeps the figures; an error has all wrong decisions.
@@ -111,30 +106,22 @@ fn report(
     guest: &mut Guest,
     what: &str,
     cases: &[Case],
-    matched: impl Fn(&str) -> bool,
+    found: (&Plan, &BTreeMap<String, Seen>),
     wrong: &[String],
 ) -> Result<()> {
-    let of_case = |case: &Case| {
-        let functions = case
-            .functions
-            .iter()
-            .filter(|(address, _)| matched(address));
-        let bound = functions
-            .clone()
-            .filter(|(_, fate)| matches!(fate, Fate::Bound));
-        (functions.count(), bound.count())
-    };
-    let counts: Vec<_> = cases
-        .iter()
-        .map(of_case)
-        .filter(|(all, _)| *all > 0)
-        .collect();
-    let all: usize = counts.iter().map(|(all, _)| all).sum();
-    let bound: usize = counts.iter().map(|(_, bound)| bound).sum();
+    let (plan, seen) = found;
+    let decided =
+        |address: &String| plan.functions.contains(address) || plan.refusals.contains_key(address);
+    let tried = cases.iter().filter(|case| {
+        let mut addresses = case.functions.iter().map(|(address, _)| address);
+        addresses.any(decided)
+    });
+    let bound = seen.values().filter(|one| one.driver == "vfio-pci");
     guest.figure(format!(
-        "{what}: {} hosts tried, {} functions to refuse, {bound} to bind, {} wrong decisions",
-        counts.len(),
-        all - bound,
+        "{what}: {} hosts tried, {} functions refused, {} bound, {} wrong decisions",
+        tried.count(),
+        plan.refusals.len(),
+        bound.count(),
         wrong.len()
     ));
     if wrong.is_empty() {
