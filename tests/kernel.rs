@@ -53,10 +53,7 @@ fn with_interface() -> Fake {
     let place = format!("../../devices/pci0000:00/0000:00:01.0/{NIC}/net/enp1s0");
     fake.link("class/net/enp1s0", &place);
     fake.file("class/net/enp1s0/flags", "0x1002\n");
-    fake.file(
-        &format!("bus/pci/devices/{NIC}/net/enp1s0/flags"),
-        "0x1002\n",
-    );
+    fake.file("class/net/enp1s0/ifindex", "2\n");
     fake
 }
 
@@ -190,57 +187,27 @@ fn what_came_into_use_since_the_plan_is_refused() {
 }
 
 #[test]
+fn a_display_without_a_driver_that_the_console_is_drawn_on_is_refused() {
+    let fake = Fake::new(&["vfio-pci"]);
+    let resource = "0x00000000e0000000 0x00000000efffffff 0x000000000014220c";
+    let attributes = [("class", "0x030000"), ("resource", resource)];
+    fake.add("0000:00:01.0", NIC, &attributes);
+    let memory = "  e0000000-e07e8fff : BOOTFB\n".to_owned();
+    fake.with(|kernel| kernel.host_files.insert("/proc/iomem".to_owned(), memory));
+    let text = "is in use by now: the console is drawn on BOOTFB".to_owned();
+    assert_eq!(run(&fake, &order(None)), Outcome::Refused { text });
+    assert_eq!(fake.writes(), Vec::<String>::new());
+    let mut allowed = order(None);
+    allowed.allow.insert("console".to_owned());
+    assert_eq!(run(&fake, &allowed), Outcome::Bound { from: None });
+}
+
+#[test]
 fn a_driver_that_nobody_planned_to_detach_stays() {
     let fake = with_interface();
     let text = "is held by e1000e by now".to_owned();
     assert_eq!(run(&fake, &order(None)), Outcome::Refused { text });
     assert_eq!(fake.writes(), Vec::<String>::new());
-}
-
-#[test]
-fn ports_and_interfaces_out_of_sight_are_in_use() {
-    let fake = with_interface();
-    fake.link("class/net/enp1s0/master", "../br0");
-    fake.file("class/net/enp1s0/upper_br0", "");
-    assert_eq!(
-        evidence(&fake),
-        [
-            "network: enp1s0 is a port of br0",
-            "network: enp1s0 carries br0"
-        ]
-    );
-    let moved = host();
-    moved.bind(NIC, "e1000e");
-    assert!(evidence(&moved)[0].contains("another network namespace"));
-}
-
-#[test]
-fn disks_must_open_exclusively() {
-    let fake = Fake::new(&["vfio-pci", "nvme"]);
-    fake.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
-    fake.bind(NIC, "nvme");
-    let disk = format!("../../devices/pci0000:00/0000:00:01.0/{NIC}/nvme/nvme0/nvme0n1");
-    fake.link("class/block/nvme0n1", &disk);
-    fake.link("class/block/nvme0n1p1", &format!("{disk}/nvme0n1p1"));
-    fake.file("class/block/nvme0n1p1/partition", "1\n");
-    assert_eq!(evidence(&fake), Vec::<String>::new());
-    fake.mount("nvme0n1");
-    let found = evidence(&fake);
-    assert_eq!(found.len(), 1);
-    assert!(
-        found[0].starts_with("storage: nvme0n1 cannot be opened exclusively: "),
-        "{found:?}"
-    );
-    let hidden = Fake::new(&["nvme"]);
-    hidden.add("0000:00:01.0", NIC, &[("class", "0x010802")]);
-    hidden.bind(NIC, "nvme");
-    let path = disk.replace("nvme0n1", "nvme0c0n1");
-    hidden.link("class/block/nvme0c0n1", &path);
-    hidden.file("class/block/nvme0c0n1/hidden", "1\n");
-    assert_eq!(
-        evidence(&hidden),
-        ["unchecked: nvme0c0n1 is a path of a multipath disk"]
-    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use vfio_bindd::{
     pci::{
         function::{Header, Role},
         id::ClassCode,
+        usage::Fact,
     },
     policy::{
         guard::Guard,
@@ -75,6 +76,23 @@ fn a_mapping_is_all_or_nothing_unless_partial() {
     let plan = planned(&host, &policy([("m", both)]));
     assert_eq!(bound_by(&plan), [at("0000:01:00.0")]);
     assert_eq!(plan.mappings["m"].refusals.len(), 1);
+}
+
+#[test]
+fn what_was_seen_counts_without_a_driver_for_displays_only() {
+    let console = Fact::ConsoleFramebuffer {
+        framebuffer: "BOOTFB".to_owned(),
+    };
+    let function = nic("0000:02:00.0").in_use(console);
+    let policy = policy([("m", mapping(vec![by_id("8086:10d3")]))]);
+    let plan = planned(&inventory([function.clone()]), &policy);
+    assert_eq!(plan.actions.len(), 1);
+    let display = function.with(|one| one.class = ClassCode::new(0x03_0000));
+    assert_eq!(
+        refusal(&inventory([display]), &policy),
+        "0000:02:00.0 is in use: the console is drawn on BOOTFB; allow = [\"console\"] would \
+         lift this"
+    );
 }
 
 #[test]

@@ -104,8 +104,7 @@ fn objection(look: Look<'_>, order: &Order, before: Option<&str>) -> Option<Stri
     if let Some(theirs) = theirs.filter(|theirs| *theirs != order.driver) {
         return Some(format!("has the driver override '{theirs}' by now"));
     }
-    let native = before?;
-    if order.detach.as_deref() != Some(native) {
+    if let Some(native) = before.filter(|native| order.detach.as_deref() != Some(native)) {
         return Some(format!("is held by {native} by now"));
     }
     let facts = usage(look, order.address);

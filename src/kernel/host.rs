@@ -14,7 +14,8 @@ pub trait Host {
     /// The file at `path`, which is absolute.
     ///
     /// # Errors
-    /// As `open(2)` and `read(2)` say.
+    /// As `open(2)` and `read(2)` say, and if it is larger than any such file
+    /// is.
     fn read(&self, path: &str) -> io::Result<Vec<u8>>;
 
     /// The names in the directory at `path`, sorted.
@@ -31,17 +32,37 @@ pub trait Host {
     /// As `open(2)` says.
     fn open_exclusively(&self, disk: &str) -> io::Result<()>;
 
-    /// The block and character devices that processes have open.
+    /// The devices that processes have open.
     ///
     /// # Errors
     /// If not every process's can be seen.
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>>;
+    fn open_nodes(&self) -> io::Result<Open>;
 
     /// The addresses and routes of this network namespace.
     ///
     /// # Errors
     /// As the kernel says over netlink.
     fn network(&self) -> io::Result<Network>;
+}
+
+/// What processes have open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Block and character devices.
+    pub nodes: Vec<OpenNode>,
+    /// Devices of vfio that have no node.
+    pub vfio_devices: Vec<OpenVfioDevice>,
+}
+
+/// A vfio device that a process got from its IOMMU group, or from another
+/// process. It stays open without the group's node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenVfioDevice {
+    /// The function's place in sysfs, `None` where the kernel does not say it:
+    /// Linux 7.3 does, 6.12 does not.
+    pub function: Option<String>,
+    /// Who, `qemu-system-x86 (pid 812)`.
+    pub process: String,
 }
 
 /// A device that a process has open.
@@ -80,8 +101,13 @@ const MOST: u64 = 4 << 20;
 impl Host for ThisHost {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let read = File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+        // What is cut off could be what matters.
+        if u64::try_from(read).is_ok_and(|read| read <= MOST) {
+            Ok(bytes)
+        } else {
+            Err(io::ErrorKind::FileTooLarge.into())
+        }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -101,11 +127,29 @@ impl Host for ThisHost {
         Ok(())
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         super::open_nodes::open_nodes()
     }
 
     fn network(&self) -> io::Result<Network> {
         super::netlink::network()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fstab");
+        let file = File::create(&path).unwrap();
+        let path = path.to_str().unwrap();
+        file.set_len(MOST).unwrap();
+        assert_eq!(u64::try_from(ThisHost.read(path).unwrap().len()), Ok(MOST));
+        file.set_len(MOST + 1).unwrap();
+        let error = ThisHost.read(path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

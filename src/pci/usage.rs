@@ -6,24 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 /// One thing that was found out about the host's use of a function. Names of
-/// devices are the kernel's: `nvme0n1p2`, `dm-0`, `eth0`, `controlC0`.
+/// devices are the kernel's: `nvme0n1p2`, `dm-0`, `eth0`, `controlC0`. For each
+/// kind of device, what says most to a person comes first: sorted, the first one
+/// is the one to tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fact {
-    /// The kernel does not let the disk be opened exclusively.
-    DiskHeld {
-        /// The whole disk.
-        disk: String,
-        /// What the kernel says, in words.
-        error: String,
-    },
-    /// Another block device is made of the disk or of a part of it.
-    Holder {
-        /// The disk or partition.
-        device: String,
-        /// What is made of it, `dm-0 (pve-root)`.
-        holder: String,
-    },
     /// A file system on it is mounted.
     Mounted {
         /// The disk, the partition, or what is made of them.
@@ -59,8 +47,22 @@ pub enum Fact {
         /// Who, `qemu-system-x86 (pid 812)`.
         process: String,
     },
+    /// Another block device is made of the disk or of a part of it.
+    Holder {
+        /// The disk or partition.
+        device: String,
+        /// What is made of it, `dm-0 (pve-root)`.
+        holder: String,
+    },
+    /// The kernel does not let the disk be opened exclusively.
+    DiskHeld {
+        /// The whole disk.
+        disk: String,
+        /// What the kernel says, in words.
+        error: String,
+    },
     /// It carries a file system or is a member of a pool, and nothing that was
-    /// looked at uses it now.
+    /// looked at names it.
     Signature {
         /// The disk or partition.
         device: String,
@@ -128,6 +130,11 @@ pub enum Fact {
         /// The framebuffer, `fb0`, or the kernel's name for its memory.
         framebuffer: String,
     },
+    /// The firmware booted with it as its display.
+    BootDisplay {
+        /// The card, `card0`.
+        card: String,
+    },
     /// A display driver whose unbind is known to hang holds it.
     NativeGpu {
         /// The driver.
@@ -146,7 +153,7 @@ pub enum Fact {
     UsbDevice {
         /// The device's place, `2-1`.
         device: String,
-        /// What it is, in words: `a keyboard`.
+        /// What it is, in words: `a keyboard`, `the keyboard 'Model M'`.
         kind: String,
     },
     /// An input device below it that no USB device accounts for.

@@ -90,7 +90,6 @@ fn it_is_hardened() {
         "ProtectKernelLogs=yes",
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
-        "ProtectProc=invisible",
         "ProtectSystem=strict",
         "ReadWritePaths=/sys/bus/pci /sys/devices",
         "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
@@ -108,6 +107,8 @@ fn it_is_hardened() {
         "PrivateDevices",
         "PrivateUsers",
         "ProcSubset",
+        // With CAP_SYS_PTRACE it hides nothing, without it everything.
+        "ProtectProc",
     ] {
         assert!(values(key).is_empty(), "{key}");
     }
@@ -133,10 +134,10 @@ fn systemd_finds_it_clean_and_not_exposed() {
         .filter(|line| line.contains("vfio-bindd"))
         .collect();
     assert!(ours.is_empty(), "{ours:?}");
+    // Tenths of a point. It would be 1.8 but for the two capabilities that looking
+    // at open files takes.
     let mut security = Command::new("systemd-analyze");
-    // Tenths of a point. One more than the design asks for: that is the price of
-    // seeing which devices the processes of other users have open.
-    security.args(["security", "--offline=yes", "--threshold=21", "--no-pager"]);
+    security.args(["security", "--offline=yes", "--threshold=23", "--no-pager"]);
     let judged = checked(security.arg(&path)).unwrap();
     let told = String::from_utf8_lossy(&judged.stdout);
     assert!(judged.status.success(), "{told}{judged:?}");

@@ -19,7 +19,7 @@ use std::{
 use rustix::io::Errno;
 use vfio_bindd::kernel::{
     apply::Modules,
-    host::{Host, Network, OpenNode},
+    host::{Host, Network, Open, OpenNode, OpenVfioDevice},
     sysfs::Sysfs,
     usage::{Look, Tables},
 };
@@ -44,7 +44,7 @@ pub(crate) struct Kernel {
     pub(crate) gone_after_unbind: BTreeSet<String>,
     /// Drivers whose unbind returns while they stay.
     pub(crate) clinging: BTreeSet<String>,
-    /// Directories whose reading says EIO.
+    /// Directories of sysfs, and files of the host, whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
     /// Class devices that get the next of these names whenever one of their
@@ -53,9 +53,18 @@ pub(crate) struct Kernel {
     pub(crate) writes: Vec<(String, String)>,
     /// Files of the host beside sysfs, by their absolute path.
     pub(crate) host_files: BTreeMap<String, String>,
+    /// Attributes whose reading says EIO.
+    pub(crate) broken: BTreeSet<String>,
+    /// As `host_files`, what is no text.
+    pub(crate) host_bytes: BTreeMap<String, Vec<u8>>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
-    pub(crate) network: Network,
+    /// Vfio devices that processes have open without a node.
+    pub(crate) open_vfio: Vec<OpenVfioDevice>,
+    /// Its addresses and routes, `None` if the kernel does not tell them.
+    pub(crate) network: Option<Network>,
+    /// Files and directories of the host that say EACCES.
+    pub(crate) forbidden: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +80,10 @@ impl Fake {
         fake.with(|kernel| {
             kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
             kernel.open_nodes = Some(Vec::new());
+            kernel.network = Some(Network::default());
+            // udev runs, and knows the null device.
+            let null = "/run/udev/data/c1:3".to_owned();
+            kernel.host_files.insert(null, "G:systemd\n".to_owned());
         });
         fake
     }
@@ -125,6 +138,21 @@ impl Fake {
 
     pub(crate) fn file(&self, path: &str, text: &str) {
         self.with(|kernel| kernel.files.insert(kernel.real(path), text.to_owned()));
+    }
+
+    /// A file of the host beside sysfs.
+    pub(crate) fn host_file(&self, path: &str, text: &str) {
+        self.with(|kernel| kernel.host_files.insert(path.to_owned(), text.to_owned()));
+    }
+
+    /// The block device `name` with the number `number`, at `place` below
+    /// `devices`, of which udev knows nothing.
+    pub(crate) fn block(&self, place: &str, name: &str, number: &str) {
+        self.link(
+            &format!("class/block/{name}"),
+            &format!("../../devices/{place}/{name}"),
+        );
+        self.file(&format!("class/block/{name}/dev"), &format!("{number}\n"));
     }
 
     pub(crate) fn bind(&self, address: &str, driver: &str) {
@@ -307,6 +335,7 @@ impl Sysfs for Fake {
                     let driver = kernel.bound.get(*address);
                     driver.map_or_else(String::new, |name| format!("DRIVER={name}\n"))
                 }
+                _ if kernel.broken.contains(&kernel.real(path)) => return Err(errno(Errno::IO)),
                 _ => {
                     kernel.rename_what_is_read(path);
                     let text = kernel.at(&kernel.files, path).cloned();
@@ -427,14 +456,24 @@ impl Sysfs for Fake {
 impl Host for Fake {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
+            }
+            if kernel.unreadable.contains(path) {
+                return Err(errno(Errno::IO));
+            }
             let text = kernel.host_files.get(path).cloned();
             text.map(String::into_bytes)
+                .or_else(|| kernel.host_bytes.get(path).cloned())
                 .ok_or_else(|| errno(Errno::NOENT))
         })
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         self.with(|kernel| {
+            if kernel.forbidden.contains(path) {
+                return Err(errno(Errno::ACCESS));
+            }
             let below = format!("{path}/");
             let names: BTreeSet<_> = kernel
                 .host_files
@@ -459,15 +498,21 @@ impl Host for Fake {
         })
     }
 
-    fn open_nodes(&self) -> io::Result<Vec<OpenNode>> {
+    fn open_nodes(&self) -> io::Result<Open> {
         self.with(|kernel| {
             let nodes = kernel.open_nodes.clone();
-            nodes.ok_or_else(|| errno(Errno::ACCESS))
+            Ok(Open {
+                nodes: nodes.ok_or_else(|| errno(Errno::ACCESS))?,
+                vfio_devices: kernel.open_vfio.clone(),
+            })
         })
     }
 
     fn network(&self) -> io::Result<Network> {
-        self.with(|kernel| Ok(kernel.network.clone()))
+        self.with(|kernel| {
+            let network = kernel.network.clone();
+            network.ok_or_else(|| errno(Errno::PERM))
+        })
     }
 }
 

@@ -26,6 +26,9 @@ const NO_DEVICES: &[&str] = &[
     "msi_irqs",
     "integrity",
     "trace",
+    "holders",
+    "slaves",
+    "link",
 ];
 
 /// The devices below the function in `dir`. A device's place in sysfs is below

@@ -6,13 +6,13 @@
 
 mod below;
 mod display;
+mod files;
 mod network;
 mod nodes;
+mod provable;
 mod storage;
 mod system;
 mod usb;
-
-use std::cell::OnceCell;
 
 use self::below::{Device, below};
 use super::{
@@ -24,7 +24,11 @@ use crate::pci::{address::Address, function::is_vfio_driver, id::ClassCode, usag
 /// What is read once for many functions. Made anew before each write.
 #[derive(Debug, Default)]
 pub struct Tables {
-    nodes: OnceCell<nodes::Nodes>,
+    nodes: nodes::Tables,
+    network: network::Tables,
+    display: display::Tables,
+    system: system::Tables,
+    storage: storage::Tables,
 }
 
 /// One look at the host's use of its functions.
@@ -40,9 +44,12 @@ pub struct Look<'a> {
 
 /// A function and what hangs below it, at one moment.
 struct Subject<'a> {
+    address: Address,
+    /// Its directory in sysfs.
+    dir: &'a str,
     class: ClassCode,
     /// The native driver.
-    driver: &'a str,
+    driver: Option<&'a str>,
     /// The devices below it.
     devices: &'a [Device],
 }
@@ -58,22 +65,35 @@ impl Subject<'_> {
 const LOOKS: u32 = 5;
 
 /// What the host does with the function at `address`. Without a driver it
-/// cannot use it; what a vfio driver has, a virtual machine may use.
+/// cannot use it, but for a display, on which the kernel draws without one;
+/// what a vfio driver has, a virtual machine may use.
 #[must_use]
 pub fn usage(look: Look<'_>, address: Address) -> Vec<Fact> {
     let dir = function_dir(address);
-    let Some(driver) = link_name(look.sysfs, &format!("{dir}/driver")) else {
-        return Vec::new();
-    };
-    if driver == "pci-stub" {
-        return Vec::new();
+    let driver = link_name(look.sysfs, &format!("{dir}/driver"));
+    match driver.as_deref() {
+        Some("pci-stub") => return Vec::new(),
+        Some(driver) if is_vfio_driver(driver) => return nodes::vfio(look, &dir),
+        _ => {}
     }
-    if is_vfio_driver(&driver) {
-        return nodes::vfio(look, &dir);
+    let Some(class) = class(look, &dir) else {
+        return unchecked("its class cannot be read".to_owned());
+    };
+    if driver.is_none() && class.base() != 0x03 {
+        return Vec::new();
     }
     for _ in 0..LOOKS {
         let found = below(look.sysfs, &dir).and_then(|devices| {
-            let facts = facts(look, &dir, &driver, &devices);
+            let facts = facts(
+                look,
+                &Subject {
+                    address,
+                    dir: &dir,
+                    class,
+                    driver: driver.as_deref(),
+                    devices: &devices,
+                },
+            );
             Ok((facts, devices == below(look.sysfs, &dir)?))
         });
         match found {
@@ -97,38 +117,26 @@ fn unchecked(text: String) -> Vec<Fact> {
     vec![Fact::Unchecked { text }]
 }
 
-fn facts(look: Look<'_>, dir: &str, driver: &str, devices: &[Device]) -> Vec<Fact> {
-    let class = text(look.sysfs, &format!("{dir}/class"));
-    let class = class.and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok());
-    let Some(class) = class else {
-        return unchecked("its class cannot be read".to_owned());
-    };
-    let subject = Subject {
-        class: ClassCode::new(class),
-        driver,
-        devices,
-    };
-    let mut facts = Vec::new();
-    if !is_provable(subject.class) {
-        facts.extend(unchecked(format!(
-            "{driver} holds it, and nobody can tell whether the host needs it"
-        )));
-    }
-    facts.extend(storage::facts(look, &subject));
-    facts.extend(network::facts(look, &subject));
-    facts.extend(display::facts(look, &subject));
-    facts.extend(usb::facts(look, &subject));
-    facts.extend(system::facts(look, &subject));
-    facts.extend(nodes::facts(look, &subject));
-    facts
+fn class(look: Look<'_>, dir: &str) -> Option<ClassCode> {
+    let class = text(look.sysfs, &format!("{dir}/class"))?;
+    let class = u32::from_str_radix(class.strip_prefix("0x")?, 16).ok()?;
+    Some(ClassCode::new(class))
 }
 
-/// Whether what such a function does for the host can all be seen from outside
-/// the kernel. A crypto engine, a DMA channel or a management interface works
-/// for the kernel itself, and nothing in sysfs says whether it does.
-fn is_provable(class: ClassCode) -> bool {
-    matches!(class.base(), 0x01 | 0x02 | 0x03 | 0x04 | 0x0d | 0x12)
-        || matches!(class.subclass(), 0x0700 | 0x0701 | 0x0c03)
+fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if subject.driver.is_some() {
+        facts.extend(provable::facts(look, subject));
+        facts.extend(storage::facts(look, subject));
+        facts.extend(network::facts(look, subject));
+        facts.extend(display::facts(look, subject));
+        facts.extend(usb::facts(look, subject));
+        facts.extend(system::facts(look, subject));
+    } else {
+        facts.extend(display::facts_without_driver(look, subject));
+    }
+    facts.extend(nodes::facts(look, subject));
+    facts
 }
 
 /// An error in words without its number.

@@ -3,111 +3,211 @@
 //! An open node keeps a driver's remove waiting, some for ever: an open
 //! /dev/snd/controlC0 was seen to hang the unbind of snd_hda_intel.
 
-use super::{Device, Look, Subject, words};
+use std::cell::OnceCell;
+
+use super::{Device, Look, Subject, files::Files, words};
 use crate::{
     kernel::{
-        host::OpenNode,
+        host::{Open, OpenNode},
         sysfs::{link_name, text},
     },
     pci::usage::Fact,
 };
 
-/// What all processes have open, or why that cannot be told.
-pub(super) type Nodes = Result<Vec<OpenNode>, String>;
-
-fn nodes<'a>(look: Look<'a>) -> &'a Nodes {
-    look.tables.nodes.get_or_init(|| {
-        let nodes = look.host.open_nodes();
-        nodes.map_err(|error| format!("what processes have open cannot be seen: {}", words(&error)))
-    })
+/// What is read once for all functions.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// What all processes have open, or why that cannot be told.
+    open: OnceCell<Result<Open, String>>,
 }
 
-/// The number of the device at `place`, and whether a node there is a block
-/// device's; `None` where it has no node.
+fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
+    let open = look.tables.nodes.open.get_or_init(|| {
+        let open = look.host.open_nodes();
+        open.map_err(|error| format!("what processes have open cannot be seen: {}", words(&error)))
+    });
+    open.as_ref()
+        .map_err(|text| Fact::Unchecked { text: text.clone() })
+}
+
+/// The number of the device at `place`, `None` where it has no node.
 fn number(look: Look<'_>, place: &str) -> Option<(u32, u32)> {
     let text = text(look.sysfs, &format!("{place}/dev"))?;
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Who has a node of the function open. A disk may be read by anyone, as udev
-/// and smartd do: only one that is written to is in use.
+/// Who has a node of the function open, block devices aside: whether those are
+/// read is no matter, and [`writers`] tells who writes to them.
 pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
+    found(look, subject).unwrap_or_else(|unchecked| vec![unchecked])
+}
+
+fn found(look: Look<'_>, subject: &Subject<'_>) -> Result<Vec<Fact>, Fact> {
     let mut facts = Vec::new();
-    for device in subject.devices {
+    // `usb` speaks for each input device, open or not; logind reads them all,
+    // the jacks of sound cards too.
+    let devices = subject.devices.iter();
+    for device in devices.filter(|device| !matches!(device.subsystem.as_str(), "input" | "block")) {
         let Some(number) = number(look, &device.place) else {
             continue;
         };
-        let block = device.subsystem == "block";
-        let nodes = match nodes(look) {
-            Ok(nodes) => nodes,
-            Err(text) => {
-                let text = text.clone();
-                return vec![Fact::Unchecked { text }];
-            }
-        };
-        let open = nodes
-            .iter()
-            .filter(|node| node.block == block && node.device == number)
+        let nodes = open(look)?.nodes.iter();
+        let nodes = nodes
+            .filter(|node| !node.block && node.device == number)
             .filter(|node| node.writing || !is_read_by_anyone(device));
-        facts.extend(open.map(|node| fact(device, node)));
+        facts.extend(nodes.map(|node| fact(device, node)));
     }
-    facts
+    if subject.driver == Some("nvidia") {
+        facts.extend(nvidia(look)?);
+    }
+    Ok(facts)
 }
 
-/// Kinds of devices that are opened for reading by whoever looks round.
+/// Kinds of devices that are opened for reading by whoever looks round: udev,
+/// smartd, nvme-cli, lsusb. All of these let go of a device that is open; i2c
+/// buses and sound cards, for instance, do not.
 fn is_read_by_anyone(device: &Device) -> bool {
     matches!(
         device.subsystem.as_str(),
-        "block" | "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
+        "nvme" | "nvme-generic" | "scsi_generic" | "bsg" | "usb"
     )
 }
 
 fn fact(device: &Device, node: &OpenNode) -> Fact {
-    let process = node.process.clone();
-    if node.block {
-        Fact::OpenForWriting {
-            device: device.name.clone(),
-            process,
-        }
-    } else {
-        Fact::NodeOpen {
-            subsystem: device.subsystem.clone(),
-            node: device.name.clone(),
-            process,
-        }
+    // The first watchdog has an old node, too
+    // (drivers/watchdog/watchdog_dev.c, `watchdog_cdev_register`, v6.12).
+    let subsystem = match device.subsystem.as_str() {
+        "misc" if device.name.starts_with("watchdog") => "watchdog",
+        subsystem => subsystem,
+    };
+    Fact::NodeOpen {
+        subsystem: subsystem.to_owned(),
+        node: device.name.clone(),
+        process: node.process.clone(),
     }
 }
 
-/// Who has the vfio device of the function in `dir` open: its IOMMU group's
-/// node, or its own since Linux 6.6.
+/// Who writes to the block device with `number`, which a person knows as
+/// `label`. A disk may be read by anyone, as udev and smartd do.
+pub(super) fn writers(look: Look<'_>, label: &str, number: (u32, u32)) -> Vec<Fact> {
+    match open(look) {
+        Ok(open) => {
+            let writers = open
+                .nodes
+                .iter()
+                .filter(|node| node.block && node.writing && node.device == number);
+            let fact = |node: &OpenNode| Fact::OpenForWriting {
+                device: label.to_owned(),
+                process: node.process.clone(),
+            };
+            writers.map(fact).collect()
+        }
+        Err(unchecked) => vec![unchecked],
+    }
+}
+
+/// NVIDIA's major number (Documentation/admin-guide/devices.txt).
+const NVIDIA: u32 = 195;
+
+/// Who has any of NVIDIA's nodes open: they hang below no function in sysfs,
+/// and an unbind with one open never comes back.
+fn nvidia(look: Look<'_>) -> Result<Vec<Fact>, Fact> {
+    let mut files = Files::new(look.host);
+    let devices = files.read("/proc/devices");
+    if let Some(text) = files.troubles.pop() {
+        return Err(Fact::Unchecked { text });
+    }
+    let characters = devices.split("Block devices:").next().unwrap_or_default();
+    let majors: Vec<(u32, &str)> = characters
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(_, name)| name.starts_with("nvidia"))
+        .filter_map(|(major, name)| Some((major.parse().ok()?, name)))
+        .filter(|(major, _)| *major != NVIDIA)
+        .collect();
+    let nodes = open(look)?.nodes.iter().filter(|node| !node.block);
+    let facts = nodes.filter_map(|open| {
+        let (major, minor) = open.device;
+        let other = majors.iter().find(|(other, _)| *other == major);
+        let node = match (major, minor, other) {
+            (NVIDIA, 255, _) => "nvidiactl".to_owned(),
+            (NVIDIA, 254, _) => "nvidia-modeset".to_owned(),
+            (NVIDIA, minor, _) => format!("nvidia{minor}"),
+            (_, _, Some((_, name))) => (*name).to_owned(),
+            _ => return None,
+        };
+        Some(Fact::NodeOpen {
+            subsystem: "nvidia".to_owned(),
+            node,
+            process: open.process.clone(),
+        })
+    });
+    Ok(facts.collect())
+}
+
+/// Who has the vfio device of the function in `dir` open.
 pub(super) fn vfio(look: Look<'_>, dir: &str) -> Vec<Fact> {
+    vfio_found(look, dir).unwrap_or_else(|unchecked| vec![unchecked])
+}
+
+/// The nodes are its IOMMU group's and, since Linux 6.6, its own. Whoever has
+/// neither open any more, and the device itself still, was given it by somebody
+/// else or closed the group.
+fn vfio_found(look: Look<'_>, dir: &str) -> Result<Vec<Fact>, Fact> {
     let group = link_name(look.sysfs, &format!("{dir}/iommu_group"));
-    let group = group.map(|group| (format!("class/vfio/{group}"), format!("/dev/vfio/{group}")));
+    // Without an IOMMU the group's node has another name
+    // (drivers/vfio/group.c, `vfio_group_alloc`, v6.12).
+    let group = group.into_iter().flat_map(|group| {
+        let names = [group.clone(), format!("noiommu-{group}")];
+        names.map(|name| (format!("class/vfio/{name}"), format!("/dev/vfio/{name}")))
+    });
     let own = look.sysfs.list(&format!("{dir}/vfio-dev"));
     let own = own.unwrap_or_default().into_iter().map(|name| {
         let node = format!("/dev/vfio/devices/{name}");
         (format!("{dir}/vfio-dev/{name}"), node)
     });
+    let open = open(look)?;
     let mut facts = Vec::new();
-    for (place, node) in group.into_iter().chain(own) {
+    for (place, node) in group.chain(own) {
         let Some(number) = number(look, &place) else {
             continue;
         };
-        let nodes = match nodes(look) {
-            Ok(nodes) => nodes,
-            Err(text) => {
-                let text = text.clone();
-                return vec![Fact::Unchecked { text }];
-            }
-        };
-        let open = nodes
-            .iter()
-            .filter(|open| !open.block && open.device == number);
-        facts.extend(open.map(|open| Fact::VfioOpen {
+        let nodes = open.nodes.iter();
+        let nodes = nodes.filter(|open| !open.block && open.device == number);
+        facts.extend(nodes.map(|open| Fact::VfioOpen {
             node: node.clone(),
             process: open.process.clone(),
         }));
     }
-    facts
+    let own = dir.rsplit('/').next();
+    for holder in &open.vfio_devices {
+        let process = holder.process.clone();
+        match &holder.function {
+            Some(place) if place.rsplit('/').next() == own => facts.push(Fact::VfioOpen {
+                node: "its vfio device".to_owned(),
+                process,
+            }),
+            Some(_) => {}
+            None if has_vfio_node(look, open, &process) => {}
+            None => facts.push(Fact::Unchecked {
+                text: format!("{process} has a vfio device open, and nobody can tell which"),
+            }),
+        }
+    }
+    Ok(facts)
+}
+
+/// Whether `process` has the node of any IOMMU group or vfio device open, which
+/// says whose the device is that it has.
+fn has_vfio_node(look: Look<'_>, open: &Open, process: &str) -> bool {
+    let numbers = ["class/vfio", "class/vfio-dev"]
+        .into_iter()
+        .flat_map(|class| {
+            let names = look.sysfs.list(class).unwrap_or_default().into_iter();
+            names.filter_map(move |name| number(look, &format!("{class}/{name}")))
+        });
+    let numbers: Vec<_> = numbers.collect();
+    let mut nodes = open.nodes.iter();
+    nodes.any(|node| node.process == process && numbers.contains(&node.device))
 }

@@ -28,9 +28,6 @@ const KEYS: &[&str] = &[
     "partial",
 ];
 
-/// Guards that this version knows by name and has no eyes for yet.
-const NOT_RAISED_YET: &[Guard] = &[Guard::NativeGpu];
-
 /// Checks a mapping's name by Proxmox's rule (pve-configid).
 pub(super) fn name(reader: &mut Reader<'_>, key: &Key<'_>) {
     let name = key.get_ref();
@@ -174,14 +171,7 @@ fn allow(reader: &mut Reader<'_>, value: &Value<'_>) -> BTreeSet<Guard> {
     };
     let mut allowed = BTreeSet::new();
     for value in values {
-        let Some(guard) = reader.word("allow", value, &known) else {
-            continue;
-        };
-        if NOT_RAISED_YET.contains(&guard) {
-            let message = format!("the guard \"{guard}\" is not there yet");
-            reader.notice(value.span(), message, "allowing it changes nothing");
-        }
-        allowed.insert(guard);
+        allowed.extend(reader.word("allow", value, &known));
     }
     allowed
 }

@@ -41,7 +41,7 @@ pub fn judge(fact: &Fact) -> (Option<Guard>, String) {
             format!("{process} has {device} open for writing")
         }
         Fact::Signature { device, kind } => {
-            format!("{device} carries {kind}, which nothing uses now")
+            format!("{device} carries {kind}, though no use of it is seen")
         }
         Fact::LinkUp { interface } => format!("{interface} is up"),
         Fact::HasAddress { interface, address } => format!("{interface} has {address}"),
@@ -61,6 +61,7 @@ pub fn judge(fact: &Fact) -> (Option<Guard>, String) {
         Fact::ConsoleFramebuffer { framebuffer } => {
             format!("the console is drawn on {framebuffer}")
         }
+        Fact::BootDisplay { card } => format!("the host booted with {card} as its display"),
         Fact::NativeGpu { driver } => {
             format!("{driver} holds it, whose unbind is known to hang")
         }
@@ -99,7 +100,7 @@ fn guard(fact: &Fact) -> Option<Guard> {
         | Fact::Elsewhere { .. }
         | Fact::InfinibandActive { .. } => Guard::Network,
         Fact::Connected { .. } => Guard::Display,
-        Fact::ConsoleFramebuffer { .. } => Guard::Console,
+        Fact::ConsoleFramebuffer { .. } | Fact::BootDisplay { .. } => Guard::Console,
         Fact::NativeGpu { .. } => Guard::NativeGpu,
         Fact::NodeOpen { subsystem, .. } => of_subsystem(subsystem),
         Fact::UsbDevice { .. } | Fact::Input { .. } => Guard::Usb,
@@ -117,11 +118,15 @@ fn guard(fact: &Fact) -> Option<Guard> {
 /// The guard of a device node by its subsystem.
 fn of_subsystem(subsystem: &str) -> Guard {
     match subsystem {
-        "drm" | "graphics" | "accel" => Guard::Display,
+        "drm" | "drm_dp_aux_dev" | "graphics" | "accel" | "nvidia" | "cec" | "i2c-dev" => {
+            Guard::Display
+        }
         "sound" => Guard::Sound,
         "usb" | "usbmisc" | "input" | "hidraw" => Guard::Usb,
         "tty" => Guard::Serial,
-        "infiniband" | "infiniband_verbs" | "infiniband_mad" => Guard::Network,
+        "infiniband" | "infiniband_verbs" | "infiniband_mad" | "infiniband_cm" | "ptp" | "wwan" => {
+            Guard::Network
+        }
         "tpm" | "tpmrm" => Guard::Tpm,
         "watchdog" => Guard::Watchdog,
         "rtc" => Guard::Rtc,

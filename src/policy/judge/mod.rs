@@ -218,7 +218,9 @@ fn binding_objections(function: &Function, mapping: &Mapping) -> Vec<Objection> 
             ))),
             _ => {}
         }
-        if function.native_driver().is_some() {
+        // The console is drawn on a display that no driver has, too.
+        let is_free_display = function.driver.is_none() && function.class.base() == 0x03;
+        if function.native_driver().is_some() || is_free_display {
             objections.extend(usage_objections(&inspection.usage));
         }
     }
