@@ -122,6 +122,7 @@ impl Host {
                     Outcome::Failed {
                         step: "bind".to_owned(),
                         text: "invalid argument".to_owned(),
+                        touched: true,
                     }
                 } else {
                     let function = self.inventory.get_mut(action.address).unwrap();
@@ -129,7 +130,12 @@ impl Host {
                 };
                 Some(Event::Applied(action.address, outcome))
             }
-            Effect::Publish(_) => None,
+            // What has to do with restores is in tests/restore.rs.
+            Effect::Publish(_)
+            | Effect::Remember(_)
+            | Effect::Restore { .. }
+            | Effect::Retake(_)
+            | Effect::Answer { .. } => None,
             Effect::Report(report) => {
                 self.reports.push(report.clone());
                 None

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use support::{
     FunctionExt as _, at, bound_by, busy, by_address, by_id, inventory, mapping, nic, planned,
-    policy, refusal, up,
+    policy, refusal, selector, up,
 };
 use vfio_bindd::{
     pci::function::{Header, Inspection},
@@ -182,6 +182,23 @@ fn a_companion_that_another_mapping_chose_stays_its_own() {
     assert_eq!(plan.mappings["first"].functions.len(), 1);
     assert_eq!(plan.actions.len(), 2);
     assert_eq!(plan.actions[1].mappings, ["second"]);
+}
+
+#[test]
+fn a_companion_that_is_excluded_stays_with_the_host() {
+    let grouped = |one: &str| nic(one).with(|one| one.iommu_group = Some(7));
+    let mut wanted = mapping(vec![by_address("0000:01:00.0")]);
+    wanted.group = GroupRule::Take;
+    wanted.exclude = vec![selector(vec![by_address("0000:01:00.1")])];
+    let policy = policy([("m", wanted)]);
+    let idle = inventory([grouped("0000:01:00.0"), grouped("0000:01:00.1")]);
+    assert_eq!(bound_by(&planned(&idle, &policy)), [at("0000:01:00.0")]);
+    let held = grouped("0000:01:00.1").driver("e1000e");
+    let reason = refusal(&inventory([grouped("0000:01:00.0"), held]), &policy);
+    assert!(
+        reason.contains("shares IOMMU group 7 with 0000:01:00.1"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -35,6 +35,8 @@ fn order(detach: Option<&str>) -> Order {
         driver: "vfio-pci".to_owned(),
         detach: detach.map(str::to_owned),
         allow: BTreeSet::new(),
+        mappings: vec!["nic".to_owned()],
+        undo: None,
     }
 }
 

@@ -5,8 +5,12 @@
 use std::fmt::Write as _;
 
 use crate::{
-    engine::snapshot::{DaemonState, MappingState, Snapshot},
+    engine::{
+        snapshot::{DaemonState, MappingState, Snapshot},
+        undo::Unrestored,
+    },
     pci::address::Address,
+    policy::explain::known,
 };
 
 /// The well-known name.
@@ -54,6 +58,8 @@ pub enum BusError {
     Bus(zbus::Error),
     /// No mapping has this name.
     UnknownMapping(String),
+    /// No PCI function has this address.
+    UnknownFunction(String),
     /// The mapping is not bound yet.
     NotReady(String),
     /// Policy says no.
@@ -66,6 +72,23 @@ pub enum BusError {
     AccessDenied(String),
     /// The config is not valid.
     InvalidConfig(String),
+    /// There is nothing to give back.
+    NothingTaken(String),
+    /// The kernel or the disk said no to a restore.
+    NotRestored(String),
+}
+
+impl From<Unrestored> for BusError {
+    fn from(why: Unrestored) -> Self {
+        match why {
+            Unrestored::Unknown(text) => Self::UnknownMapping(text),
+            Unrestored::NothingTaken(text) => Self::NothingTaken(text),
+            Unrestored::Refused(text) => Self::Refused(text),
+            Unrestored::Stuck(text) => Self::Stuck(text),
+            Unrestored::Failed(text) => Self::NotRestored(text),
+            Unrestored::NotReady(text) => Self::NotReady(text),
+        }
+    }
 }
 
 /// The addresses of mapping `name`, if they can be used now.
@@ -85,13 +108,8 @@ pub fn answer(snapshot: &Snapshot, name: &str) -> Result<Vec<Address>, BusError>
             let text = format!("mapping '{name}' is not known yet: the first pass is not over");
             return Err(BusError::NotReady(text));
         }
-        let known: Vec<_> = snapshot.mappings.keys().map(String::as_str).collect();
-        let known = if known.is_empty() {
-            "none is configured".to_owned()
-        } else {
-            format!("there are: {}", known.join(", "))
-        };
-        let text = format!("no mapping is named '{name}'; {known}");
+        let names: Vec<_> = snapshot.mappings.keys().collect();
+        let text = format!("no mapping is named '{name}'; {}", known(&names));
         return Err(BusError::UnknownMapping(text));
     };
     let text = if mapping.reason.is_empty() {
@@ -103,16 +121,20 @@ pub fn answer(snapshot: &Snapshot, name: &str) -> Result<Vec<Address>, BusError>
         MappingState::Bound => Ok(mapping.addresses.clone()),
         MappingState::Refused => Err(BusError::Refused(text)),
         MappingState::Stuck => Err(BusError::Stuck(text)),
-        MappingState::Pending | MappingState::Absent | MappingState::Failed => {
-            Err(BusError::NotReady(text))
-        }
+        MappingState::Pending
+        | MappingState::Absent
+        | MappingState::Failed
+        | MappingState::Released => Err(BusError::NotReady(text)),
     }
 }
 
-/// Whether waiting cannot better [`answer`]: it is a result or a last word.
+/// Whether waiting cannot better what [`answer`] says of mapping `name`: it is
+/// a result or a last word. What the host has back nobody binds by itself.
 #[must_use]
-pub fn is_settled(answer: &Result<Vec<Address>, BusError>) -> bool {
-    !matches!(answer, Err(BusError::NotReady(_)))
+pub fn is_settled(snapshot: &Snapshot, name: &str) -> bool {
+    let mapping = snapshot.mappings.get(name);
+    mapping.is_some_and(|mapping| mapping.state == MappingState::Released)
+        || !matches!(answer(snapshot, name), Err(BusError::NotReady(_)))
 }
 
 #[cfg(test)]

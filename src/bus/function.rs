@@ -104,7 +104,7 @@ impl Function {
         &self.view.function.reset_methods
     }
 
-    /// One of bound, pending, refused, stuck, failed.
+    /// One of bound, pending, refused, stuck, failed, released.
     #[zbus(property)]
     fn state(&self) -> &str {
         self.view.state.as_str()

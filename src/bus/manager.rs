@@ -14,9 +14,13 @@ use zbus::{Connection, Message, interface, message::Header, object_server::Signa
 
 use super::{
     api::{BusError, answer, is_settled},
+    explain,
     publish::Request,
 };
-use crate::{engine::snapshot::Snapshot, pci::address::Address};
+use crate::{
+    engine::{snapshot::Snapshot, target::Target},
+    pci::address::Address,
+};
 
 /// How often it is checked whether a caller still waits for its answer.
 const CALLER_CHECK: Duration = Duration::from_secs(2);
@@ -38,12 +42,12 @@ impl Manager {
     }
 
     /// Has the daemon do something; only root may ask.
-    async fn ask(
+    async fn ask<E>(
         &self,
         connection: &Connection,
         header: &Header<'_>,
-        request: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Request,
-        failed: impl FnOnce(String) -> BusError,
+        request: impl FnOnce(oneshot::Sender<Result<(), E>>) -> Request,
+        failed: impl FnOnce(E) -> BusError,
     ) -> Result<(), BusError> {
         only_root(connection, header).await?;
         let (sender, receiver) = oneshot::channel();
@@ -54,6 +58,10 @@ impl Manager {
         let done = receiver.await.map_err(|_| ending())?;
         done.map_err(failed)
     }
+}
+
+fn unlisted(text: String) -> BusError {
+    BusError::NotReady(format!("the host's functions cannot be listed: {text}"))
 }
 
 fn ending() -> BusError {
@@ -123,7 +131,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<String>, BusError> {
         let mut snapshots = self.snapshots.clone();
-        let settled = |snapshot: &Arc<Snapshot>| is_settled(&answer(snapshot, mapping));
+        let settled = |snapshot: &Arc<Snapshot>| is_settled(snapshot, mapping);
         let limit = Duration::from_micros(timeout_usec);
         let last = tokio::select! {
             waited = timeout(limit, snapshots.wait_for(settled)) => match waited {
@@ -150,6 +158,16 @@ impl Manager {
             .map_err(|error| BusError::Bus(zbus::Error::Failure(error.to_string())))
     }
 
+    /// All that is known of a mapping or of the function at an address as JSON:
+    /// what matches and what does not and by which term, what guards it, what
+    /// would be done, and how far the daemon is.
+    #[zbus(out_args("json"))]
+    fn explain(&self, target: &str) -> Result<String, BusError> {
+        let explanation = explain::answer(&self.snapshot(), target)?;
+        serde_json::to_string(&explanation)
+            .map_err(|error| BusError::Bus(zbus::Error::Failure(error.to_string())))
+    }
+
     /// Reads the config again; one that is not valid changes nothing.
     async fn reload(
         &self,
@@ -171,9 +189,44 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
-        let failed =
-            |text| BusError::NotReady(format!("the host's functions cannot be listed: {text}"));
-        self.ask(connection, &header, Request::Rescan, failed).await
+        self.ask(connection, &header, Request::Rescan, unlisted)
+            .await
+    }
+
+    /// As Rescan, and binds again what was given back.
+    async fn rescan_take(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        self.ask(connection, &header, Request::RescanTake, unlisted)
+            .await
+    }
+
+    /// Gives back to the host what a mapping took, or the function at an
+    /// address, with the driver and the override that it had. None of it is
+    /// given back while a virtual machine uses a part.
+    async fn restore(
+        &self,
+        target: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let target = target
+            .parse()
+            .map_or_else(|_| Target::Mapping(target.to_owned()), Target::Function);
+        let request = |answer| Request::Restore(target, answer);
+        self.ask(connection, &header, request, BusError::from).await
+    }
+
+    /// As Restore, of all that was taken.
+    async fn restore_all(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let request = |answer| Request::Restore(Target::All, answer);
+        self.ask(connection, &header, request, BusError::from).await
     }
 
     /// A mapping's state or its functions changed.
@@ -183,6 +236,14 @@ impl Manager {
         name: &str,
         state: &str,
         addresses: Vec<String>,
+    ) -> zbus::Result<()>;
+
+    /// A function is not where a mapping had it before this boot.
+    #[zbus(signal)]
+    pub(super) async fn drifted(
+        emitter: &SignalEmitter<'_>,
+        mapping: &str,
+        text: &str,
     ) -> zbus::Result<()>;
 
     /// Something that is published changed.
@@ -227,6 +288,14 @@ impl Manager {
     #[zbus(property)]
     fn left_over(&self) -> Vec<String> {
         texts(&self.snapshot().left_over)
+    }
+
+    /// What became of functions that are not where mappings had them before
+    /// this boot, a sentence each.
+    #[zbus(property)]
+    fn drift(&self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        snapshot.drift.iter().map(|one| one.text.clone()).collect()
     }
 
     /// Whether the host has a working IOMMU.

@@ -26,7 +26,7 @@ impl Mapping {
         &self.view.description
     }
 
-    /// One of bound, pending, absent, refused, stuck, failed.
+    /// One of bound, pending, absent, refused, stuck, failed, released.
     #[zbus(property)]
     fn state(&self) -> &str {
         self.view.state.as_str()

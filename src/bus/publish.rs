@@ -19,7 +19,11 @@ use super::{
     manager::{Manager, texts},
     mapping::Mapping,
 };
-use crate::engine::snapshot::{FunctionView, MappingView, Snapshot};
+use crate::engine::{
+    snapshot::{FunctionView, MappingView, Snapshot},
+    target::Target,
+    undo::Unrestored,
+};
 
 /// The socket of the system bus, before any symlink of /var is there.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -35,6 +39,10 @@ pub enum Request {
     Reload(oneshot::Sender<Result<(), String>>),
     /// Look at all functions again.
     Rescan(oneshot::Sender<Result<(), String>>),
+    /// The same, and take again what was given back.
+    RescanTake(oneshot::Sender<Result<(), String>>),
+    /// Give functions back; the answer is why that did not work.
+    Restore(Target, oneshot::Sender<Result<(), Unrestored>>),
 }
 
 /// Serves until the daemon ends.
@@ -180,6 +188,9 @@ async fn tell(
         if old.left_over != new.left_over {
             object.left_over_changed(emitter).await?;
         }
+        if old.drift != new.drift {
+            object.drift_changed(emitter).await?;
+        }
         if old.iommu != new.iommu {
             object.iommu_changed(emitter).await?;
         }
@@ -199,6 +210,9 @@ async fn tell(
         .filter(|name| !new.mappings.contains_key(*name))
     {
         Manager::mapping_changed(emitter, name, "absent", Vec::new()).await?;
+    }
+    for drift in new.drift.iter().filter(|one| !old.drift.contains(one)) {
+        Manager::drifted(emitter, &drift.mapping, &drift.text).await?;
     }
     Manager::changed(emitter, new.generation).await
 }

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::policy::explain::Target;
+
 /// Asks vfio-bindd which PCI functions mappings resolve to. See vfio-bindctl(1).
 #[derive(Debug, Parser)]
 #[command(name = "vfio-bindctl", version, arg_required_else_help = true)]
@@ -61,6 +63,34 @@ pub enum Verb {
         #[command(flatten)]
         json: Json,
     },
+    /// Explain why a function is or is not taken, or why a mapping has what it
+    /// has (needs no daemon)
+    Explain {
+        /// A mapping, or the address of a function
+        #[arg(value_name = "NAME|ADDRESS")]
+        target: Target,
+        /// Explain it for this recorded host instead
+        #[arg(long, value_name = "DUMP")]
+        host: Option<PathBuf>,
+        /// Do not ask the daemon
+        #[arg(long)]
+        offline: bool,
+        /// Print JSON
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Print terms that find a mapping's functions again wherever they are
+    /// (needs no daemon)
+    Pin {
+        /// The mapping
+        name: String,
+        /// Do it for this recorded host instead
+        #[arg(long, value_name = "DUMP")]
+        host: Option<PathBuf>,
+        /// Print JSON
+        #[command(flatten)]
+        json: Json,
+    },
     /// Check the config (needs no daemon)
     Check {
         /// The file, instead of the default one
@@ -80,7 +110,13 @@ pub enum Verb {
     /// Have the daemon read its config again
     Reload,
     /// Have the daemon look at all functions again
-    Rescan,
+    Rescan {
+        /// And bind again what was given back
+        #[arg(long)]
+        take: bool,
+    },
+    /// Give functions back to the host, with the driver that they had
+    Restore(Wanted),
     /// Print a completion script
     Completions {
         /// For this shell
@@ -89,6 +125,18 @@ pub enum Verb {
     /// Be a helper process that serves its standard input
     #[command(hide = true)]
     Helper,
+}
+
+/// What is to be given back.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Wanted {
+    /// The mapping that took them, or the address of one function
+    #[arg(value_name = "NAME|ADDRESS")]
+    pub target: Option<String>,
+    /// Give back all that was taken
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// How resolved functions are printed.

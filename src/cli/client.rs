@@ -27,10 +27,16 @@ use super::{
 use crate::{
     bus::api::{FUNCTION, MANAGER, MAPPING, NAME, ROOT},
     pci::address::Address,
+    policy::explain::{Explanation, Target},
 };
 
 /// A call is answered at once, or the daemon hangs.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// Functions are given back eight at a time, each within 15 seconds or not at
+/// all.
+const LONG_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// The same for a question that can be answered without the daemon.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a daemon that is not there yet is looked for.
 const PAUSE: Duration = Duration::from_millis(100);
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -50,6 +56,7 @@ pub(super) struct Status {
     pub(super) iommu: bool,
     pub(super) mappings: BTreeMap<String, Mapping>,
     pub(super) left_over: Vec<String>,
+    pub(super) drift: Vec<String>,
 }
 
 /// One mapping of it.
@@ -78,11 +85,16 @@ pub(super) struct Client {
 impl Client {
     /// Connects to the bus; that says nothing of the daemon.
     pub(super) async fn connect(address: Option<&str>) -> Result<Self, Stop> {
+        Self::patient(address, PATIENCE).await
+    }
+
+    /// The same, for calls whose answer may take that long.
+    async fn patient(address: Option<&str>, patience: Duration) -> Result<Self, Stop> {
         let builder = match address {
             Some(address) => Builder::address(address),
             None => Builder::system(),
         };
-        let connected = timeout(PATIENCE, builder.method_timeout(PATIENCE).build()).await;
+        let connected = timeout(PATIENCE, builder.method_timeout(patience).build()).await;
         let connection = connected
             .map_err(|_| Stop::failure("D-Bus does not answer"))?
             .map_err(|error| Stop::failure(format!("D-Bus cannot be reached: {error}")))?;
@@ -123,9 +135,38 @@ impl Client {
         }
     }
 
+    /// What the daemon says of `target`; inside, why it says nothing.
+    pub(super) async fn explain(
+        address: Option<&str>,
+        target: &Target,
+    ) -> Result<Result<Explanation, String>, Stop> {
+        let asked = timeout(SHORT_PATIENCE, async {
+            let client = Self::connect(address).await?;
+            let json: String = client.manager("Explain", &(target.to_string(),)).await?;
+            Ok::<_, Stop>(json)
+        });
+        let json = match asked.await {
+            Err(_) => return Ok(Err("vfio-bindd does not answer".to_owned())),
+            Ok(Err(stop)) if !stop.from_daemon => return Ok(Err(stop.text)),
+            Ok(answer) => answer?,
+        };
+        // Another version's daemon may say it in other words.
+        let read = serde_json::from_str(&json);
+        Ok(read.map_err(|error| format!("vfio-bindd answers in other terms: {error}")))
+    }
+
     /// Has the daemon do something that is answered with nothing.
     pub(super) async fn order(&self, method: &str) -> Result<(), Stop> {
         self.manager(method, &()).await
+    }
+
+    /// Has the daemon give back what `target` names, all without one.
+    pub(super) async fn restore(address: Option<&str>, target: Option<&str>) -> Result<(), Stop> {
+        let client = Self::patient(address, LONG_PATIENCE).await?;
+        match target {
+            Some(target) => client.manager("Restore", &(target,)).await,
+            None => client.order("RestoreAll").await,
+        }
     }
 
     /// All that is published but the functions.
@@ -139,6 +180,7 @@ impl Client {
             iommu: take(&mut manager, "Iommu")?,
             mappings: self.mappings().await?,
             left_over: take(&mut manager, "LeftOver")?,
+            drift: take(&mut manager, "Drift")?,
         })
     }
 

@@ -15,6 +15,7 @@ use super::{
     args::{Cli, Format, Verb},
     client::Client,
     exit::{Exit, Stop},
+    explain::{self, Ask},
     formats,
     local::{self, Host},
     render::{Screen, Table},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     kernel::{helper::serve::serve, names, record, scan::scan_all, sysfs::HostSysfs},
     pci::{address::Slot, inventory::Inventory},
-    policy::{config::parse, plan::plan, resolve::Held},
+    policy::config::parse,
 };
 
 /// Does what `cli` says; the exit code is the answer's gist.
@@ -52,7 +53,7 @@ pub fn run(cli: Cli) -> Exit {
 }
 
 /// Words for people go to stderr, whoever reads stdout.
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     let text = text.trim_end();
     // Diagnostics of a file begin with its name, which editors jump to.
     let prefix = if text.contains('\n') {
@@ -88,11 +89,33 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         }
         Verb::Functions(json) => functions(out, root, json.json),
         Verb::Plan { host, json } => show_plan(out, config, root, host.as_deref(), json.json).await,
+        Verb::Explain {
+            target,
+            host,
+            offline,
+            json,
+        } => {
+            let ask = Ask {
+                bus,
+                config,
+                root,
+                recorded: host.as_deref(),
+                offline,
+            };
+            explain::explain(out, &ask, &target, json.json).await
+        }
+        Verb::Pin { name, host, json } => {
+            explain::pin(out, config, root, host.as_deref(), &name, json.json).await
+        }
         Verb::Check { file, json } => check(out, file.as_deref().or(config), json.json),
         Verb::Watch(json) => watch(out, bus, json.json).await,
         Verb::Dump { redact } => dump(out, root, redact).await,
         Verb::Reload => Client::connect(bus).await?.order("Reload").await,
-        Verb::Rescan => Client::connect(bus).await?.order("Rescan").await,
+        Verb::Rescan { take } => {
+            let method = if take { "RescanTake" } else { "Rescan" };
+            Client::connect(bus).await?.order(method).await
+        }
+        Verb::Restore(wanted) => Client::restore(bus, wanted.target.as_deref()).await,
         Verb::Completions { shell } => {
             // It panics where it cannot write.
             let mut script = Vec::new();
@@ -103,7 +126,7 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
     }
 }
 
-fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
+pub(super) fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     Ok(writeln!(out)?)
 }
@@ -174,33 +197,23 @@ async fn show_plan(
     json: bool,
 ) -> Result<(), Stop> {
     let policy = local::policy(config)?;
-    let (plan, inventory) = if let Some(file) = recorded {
-        let failed = |error: &dyn std::fmt::Display| {
-            Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
-        };
-        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
-        let inventory = record::parse(&text).map_err(|error| failed(&error))?;
-        (plan(&inventory, &policy, &Held::new()), inventory)
-    } else {
-        let mut host = Host::scan(root)?;
-        let plan = host.plan(&policy).await?;
-        tell_of(&host);
-        (plan, host.inventory)
-    };
+    let mut host = Host::of(root, recorded)?;
+    let plan = host.plan(&policy).await?;
+    tell_of(&host);
     if json {
         return print_json(out, &plan);
     }
-    let text = show::plan(&plan, &inventory, &names_of(&inventory), Screen::of(out));
+    let names = names_of(&host.inventory);
+    let text = show::plan(&plan, &host.inventory, &names, Screen::of(out));
     Ok(out.write_all(text.as_bytes())?)
 }
 
 /// What the reader of an inspected host must know about it.
-fn tell_of(host: &Host) {
+pub(super) fn tell_of(host: &Host) {
     for (address, text) in &host.silent {
         tell(&format!("{address}: {text}"));
     }
-    let inspected = host.inventory.iter().any(|one| one.inspection.is_some());
-    if inspected && !rustix::process::geteuid().is_root() {
+    if host.inspected && !rustix::process::geteuid().is_root() {
         tell(
             "not root: serial numbers cannot be read, and a function counts as in use where \
              that cannot be ruled out",

@@ -30,6 +30,8 @@ impl From<Exit> for ExitCode {
 pub(super) struct Stop {
     pub(super) exit: Exit,
     pub(super) text: String,
+    /// Whether it is the daemon's own word.
+    pub(super) from_daemon: bool,
 }
 
 impl Stop {
@@ -37,6 +39,7 @@ impl Stop {
         Self {
             exit,
             text: text.into(),
+            from_daemon: false,
         }
     }
 

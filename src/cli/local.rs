@@ -18,6 +18,7 @@ use crate::{
             pool::Pool,
             protocol::{Reply, Request},
         },
+        record,
         scan::scan_all,
         sysfs::HostSysfs,
     },
@@ -51,24 +52,45 @@ pub(super) fn invalid(errors: &ConfigErrors) -> Stop {
     Stop::new(Exit::Usage, errors.to_string())
 }
 
-/// This host.
+/// This host, or a recorded one.
 #[derive(Debug)]
 pub(super) struct Host {
-    root: PathBuf,
+    /// What to use as `/sys`, `None` of a recorded host: nobody can look there.
+    root: Option<PathBuf>,
     pub(super) inventory: Inventory,
+    /// Whether any function was inspected.
+    pub(super) inspected: bool,
     /// Functions whose inspection did not come back, or not well.
     pub(super) silent: Vec<(Address, String)>,
 }
 
 impl Host {
+    /// The host that the file `recorded` is of, or else this one.
+    pub(super) fn of(root: &Path, recorded: Option<&Path>) -> Result<Self, Stop> {
+        let Some(file) = recorded else {
+            return Self::scan(root);
+        };
+        let failed = |error: &dyn std::fmt::Display| {
+            Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        Ok(Self {
+            root: None,
+            inventory: record::parse(&text).map_err(|error| failed(&error))?,
+            inspected: false,
+            silent: Vec::new(),
+        })
+    }
+
     pub(super) fn scan(root: &Path) -> Result<Self, Stop> {
         let inventory = scan_all(&HostSysfs::new(root)).map_err(|error| {
             let place = root.join("bus/pci/devices");
             Stop::failure(format!("{}: {error}", place.display()))
         })?;
         Ok(Self {
-            root: root.to_owned(),
+            root: Some(root.to_owned()),
             inventory,
+            inspected: false,
             silent: Vec::new(),
         })
     }
@@ -94,9 +116,13 @@ impl Host {
         self.inspect(all).await
     }
 
-    async fn inspect(&mut self, addresses: BTreeSet<Address>) -> Result<(), Stop> {
+    /// Inspects these functions, where that is possible.
+    pub(super) async fn inspect(&mut self, addresses: BTreeSet<Address>) -> Result<(), Stop> {
+        let Some(root) = self.root.clone() else {
+            return Ok(());
+        };
         let program = std::env::current_exe()?;
-        let root = self.root.clone().into();
+        let root = root.into();
         let pool = Pool::new(program, vec!["--sysfs-root".into(), root, "helper".into()]).silent();
         let mut waiting = addresses.into_iter();
         let mut asked = JoinSet::new();
@@ -113,6 +139,7 @@ impl Host {
             let (address, answer) = answer.map_err(|error| Stop::failure(error.to_string()))?;
             match answer {
                 Ok(Some(inspection)) => {
+                    self.inspected = true;
                     if let Some(function) = self.inventory.get_mut(address) {
                         function.inspection = Some(inspection);
                     }
@@ -133,7 +160,7 @@ async fn ask(pool: &Pool, address: Address) -> Result<Option<Inspection>, String
     };
     match timeout(PATIENCE, pool.call(&request)).await {
         Ok(Ok(Reply::Inspected(inspection))) => Ok(inspection),
-        Ok(Ok(Reply::Applied(_))) => Err("the helper answers something else".to_owned()),
+        Ok(Ok(_)) => Err("the helper answers something else".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!(
             "its attributes cannot be read within {} s: the kernel does not come back",

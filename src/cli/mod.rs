@@ -4,10 +4,12 @@ pub mod args;
 mod client;
 mod commands;
 mod exit;
+mod explain;
 mod formats;
 mod local;
 mod render;
 mod show;
+pub mod show_explain;
 mod wire;
 
 pub use commands::run;

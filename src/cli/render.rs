@@ -38,7 +38,7 @@ impl Screen {
     pub(super) fn state(self, state: &str, text: &str) -> String {
         let code = match state {
             "bound" | "ready" => "32",
-            "pending" | "starting" | "absent" | "degraded" => "33",
+            "pending" | "starting" | "absent" | "degraded" | "released" => "33",
             "refused" | "stuck" | "failed" => "31",
             _ => return text.to_owned(),
         };

@@ -47,6 +47,9 @@ pub(super) fn status(status: &Status, screen: Screen) -> String {
         }
         text += &table.render(screen);
     }
+    for drift in &status.drift {
+        line(&mut text, &format!("since the last boot: {drift}"));
+    }
     if !status.left_over.is_empty() {
         let left_over = status.left_over.join(" ");
         line(
@@ -69,12 +72,7 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
     }
     for (name, mapping) in &plan.mappings {
         let word = verdict(mapping);
-        let state = match mapping.verdict {
-            Verdict::Ready => "ready",
-            Verdict::Pending => "pending",
-            Verdict::Absent => "absent",
-            Verdict::Refused => "refused",
-        };
+        let state = mapping.verdict.as_str();
         let mut head = format!("{name}: {}", screen.state(state, &word));
         if !mapping.reason.is_empty() {
             write!(head, ": {}", mapping.reason).unwrap_or_default();
@@ -106,7 +104,7 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
     text
 }
 
-fn line(text: &mut String, line: &str) {
+pub(super) fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     writeln!(text, "{line}").unwrap_or_default();
 }
@@ -117,8 +115,7 @@ fn verdict(mapping: &MappingPlan) -> String {
         Verdict::Ready if bound == mapping.functions.len() => "bound".to_owned(),
         Verdict::Ready => "can be bound".to_owned(),
         Verdict::Pending => "not known yet".to_owned(),
-        Verdict::Absent => "absent".to_owned(),
-        Verdict::Refused => "refused".to_owned(),
+        other => other.as_str().to_owned(),
     }
 }
 

@@ -45,7 +45,10 @@ pub(super) fn stop(error: &zbus::Error) -> Stop {
         }
         _ => Exit::Failure,
     };
-    Stop::new(exit, text)
+    Stop {
+        from_daemon: own.is_some(),
+        ..Stop::new(exit, text)
+    }
 }
 
 pub(super) fn take<T>(properties: &mut Properties, name: &str) -> Result<T, Stop>

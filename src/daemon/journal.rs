@@ -27,6 +27,14 @@ use crate::{
 pub const BOUND: &str = "b08eb4cfcc422eefc27fc98cdd0fcac7";
 /// Binding a function failed.
 pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
+/// The host has a function back.
+pub const RESTORED: &str = "ed0406def6004b0a994eaade8bfec5df";
+/// A function was not given back.
+pub const NOT_RESTORED: &str = "54655d87e18a47fc8e994a26e35a0295";
+/// A function stays with the host, which got it back before.
+pub const RELEASED: &str = "2362a04e52884424aedd25a7d631c3b3";
+/// The undo journal cannot be used.
+pub const JOURNAL_TROUBLE: &str = "84da6a2ba0a240d296c96aef72a5bf76";
 /// A helper does not come back from the kernel.
 pub const STUCK: &str = "5df646069f9c425ebed8259778f37505";
 /// A helper that did not come back is back.
@@ -35,6 +43,8 @@ pub const CAME_BACK: &str = "1306e2ebc78c50129a15e7b892ffaae5";
 pub const MAPPING: &str = "8dbe54a58f0320c6d545da40ee8ca258";
 /// A guard held and the config lifted it.
 pub const LIFTED: &str = "2c870145668f9c4c97c4824400312c80";
+/// A function is not where a mapping had it before this boot.
+pub const DRIFTED: &str = "51104d32e2df487f90a53c74e60fc8f1";
 /// A config is in force.
 pub const CONFIG_LOADED: &str = "fbe7a995374681bc478fd333db00cfdf";
 /// A config was not taken.
@@ -144,6 +154,10 @@ pub fn report(report: &Report) {
                 "{address} not bound for {names}: {step}: {text}; next try in {retry_in_secs} s"
             );
         }
+        Report::Restored { .. }
+        | Report::NotRestored { .. }
+        | Report::Released { .. }
+        | Report::JournalTrouble { .. } => restored(report),
         Report::Stuck { address, doing } => tracing::error!(
             MESSAGE_ID = STUCK,
             VFIO_ADDRESS = %address,
@@ -173,6 +187,17 @@ pub fn report(report: &Report) {
             VFIO_MAPPING = mapping,
             VFIO_STEP = "plan",
             "{address} {text}; {mapping} allows it all the same (allow = [\"{guard}\"])"
+        ),
+        Report::Drifted {
+            mapping,
+            address,
+            text,
+        } => tracing::warn!(
+            MESSAGE_ID = DRIFTED,
+            VFIO_ADDRESS = %address,
+            VFIO_MAPPING = mapping,
+            VFIO_STEP = "observe",
+            "since the last boot: {text}"
         ),
         Report::ConfigLoaded { mappings } => tracing::info!(
             MESSAGE_ID = CONFIG_LOADED,
@@ -207,6 +232,54 @@ pub fn report(report: &Report) {
     }
 }
 
+/// What has to do with giving functions back.
+fn restored(report: &Report) {
+    match report {
+        Report::Restored {
+            address,
+            mappings,
+            driver,
+        } => {
+            let now = driver.as_ref().map_or_else(
+                || "it has no driver, as before".to_owned(),
+                |driver| format!("{driver} has it again"),
+            );
+            tracing::info!(
+                MESSAGE_ID = RESTORED,
+                VFIO_ADDRESS = %address,
+                VFIO_MAPPING = mappings.join(", "),
+                VFIO_STEP = "restore",
+                "{address} given back to the host: {now}"
+            );
+        }
+        Report::NotRestored {
+            address,
+            mappings,
+            step,
+            text,
+        } => tracing::warn!(
+            MESSAGE_ID = NOT_RESTORED,
+            VFIO_ADDRESS = %address,
+            VFIO_MAPPING = mappings.join(", "),
+            VFIO_STEP = step,
+            "{address} not given back to the host: {step}: {text}"
+        ),
+        Report::Released { address, mappings } => tracing::info!(
+            MESSAGE_ID = RELEASED,
+            VFIO_ADDRESS = %address,
+            VFIO_MAPPING = mappings.join(", "),
+            VFIO_STEP = "restore",
+            "{address} stays with the host: it was given back in this boot"
+        ),
+        Report::JournalTrouble { text } => tracing::warn!(
+            MESSAGE_ID = JOURNAL_TROUBLE,
+            VFIO_STEP = "restore",
+            "the undo journal cannot be used as it is: {text}"
+        ),
+        _ => {}
+    }
+}
+
 fn mapping(name: &str, state: MappingState, reason: &str, addresses: &[Address]) {
     let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
     let addresses = addresses.join(" ");
@@ -216,7 +289,7 @@ fn mapping(name: &str, state: MappingState, reason: &str, addresses: &[Address])
         (_, reason) => format!("{name} is {state}: {reason}"),
     };
     match state {
-        MappingState::Bound | MappingState::Pending => tracing::info!(
+        MappingState::Bound | MappingState::Pending | MappingState::Released => tracing::info!(
             MESSAGE_ID = MAPPING,
             VFIO_MAPPING = name,
             VFIO_ADDRESS = addresses,

@@ -1,10 +1,13 @@
 //! The daemon: the loop that turns every source into one event, and what it
 //! tells systemd and the journal.
 
+mod answers;
 pub mod args;
 mod callers;
 pub mod journal;
+pub mod last_map;
 pub mod map_file;
 pub mod notify;
 pub mod run;
+mod undo;
 mod work;

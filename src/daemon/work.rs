@@ -13,32 +13,30 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    answers::helped,
     callers::Waiting,
-    journal,
+    journal, last_map,
     map_file::MapFile,
     notify::Notifier,
     run::{Options, StartError},
+    undo::{self, Undo},
 };
 use crate::{
     bus::publish::Request,
     engine::{
-        event::{Effect, Event, Outcome},
+        event::{Effect, Event},
         snapshot::Snapshot,
         state::State,
     },
     kernel::{
         config_files,
-        helper::{
-            self,
-            pool::{Pool, PoolError},
-            protocol::Reply,
-        },
-        order::{self, Order},
+        helper::{self, pool::Pool},
+        order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
     },
     pci::address::Address,
-    policy::{config::parse, model::Policy, resolve::Held},
+    policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
 };
 
 /// All that the loop works with.
@@ -52,6 +50,8 @@ pub(super) struct Work {
     snapshots: watch::Sender<Arc<Snapshot>>,
     notifier: Notifier,
     map_file: Option<MapFile>,
+    /// Where what is kept for the next boot goes.
+    memories: Option<watch::Sender<Memory>>,
     /// Whether the config is being read. One read at a time, or an older one
     /// could come in last.
     reading: bool,
@@ -59,6 +59,7 @@ pub(super) struct Work {
     read_again: bool,
     rescans: Waiting,
     reloads: Waiting,
+    undo: Undo,
 }
 
 impl Work {
@@ -83,9 +84,15 @@ impl Work {
             tracing::warn!("what mappings held before cannot be read: {error}");
             Held::new()
         });
+        let undo = Undo::new(options.dry_run);
+        let mut state = State::new(held, options.dry_run);
+        if undo.folder().is_some() {
+            state = state.awaiting_journal();
+        }
+        let memories = last_map::start(&events);
         Ok(Self {
             started: Instant::now(),
-            state: State::new(held, options.dry_run),
+            state,
             pool: Pool::new(program, arguments.into()),
             sysfs: Arc::new(HostSysfs::new(&options.sysfs_root)),
             options,
@@ -93,10 +100,12 @@ impl Work {
             snapshots,
             notifier: Notifier::default(),
             map_file,
+            memories,
             reading: false,
             read_again: false,
             rescans: Waiting::default(),
             reloads: Waiting::default(),
+            undo,
         })
     }
 
@@ -121,6 +130,20 @@ impl Work {
                 self.rescans.add(waiting);
                 Some(Event::Rescan)
             }
+            Request::RescanTake(waiting) => {
+                self.rescans.add(waiting);
+                Some(Event::RescanTake)
+            }
+            Request::Restore(target, waiting) => self.undo.ask(target, waiting),
+        }
+    }
+
+    /// Reads the undo journal, if there is one, beside the loop.
+    pub(super) fn read_journal(&self) {
+        if let Some(folder) = self.undo.folder() {
+            let (folder, sysfs) = (folder.to_owned(), Arc::clone(&self.sysfs));
+            let tidy = !self.options.dry_run;
+            self.beside(move || undo::read(&folder, &*sysfs, tidy));
         }
     }
 
@@ -199,8 +222,28 @@ impl Work {
                 self.ask_helper(address, request);
             }
             Effect::Apply(action) => {
-                let request = helper::protocol::Request::Apply(Order::from(&action));
+                let request =
+                    helper::protocol::Request::Apply(Order::new(&action, self.undo.owned()));
                 self.ask_helper(action.address, request);
+            }
+            Effect::Restore { address, together } => {
+                let undo = self.undo.owned().unwrap_or_default();
+                let order = Return {
+                    address,
+                    together,
+                    undo,
+                };
+                self.ask_helper(address, helper::protocol::Request::Restore(order));
+            }
+            Effect::Retake(address) => {
+                let folder = self.undo.owned();
+                self.beside(move || undo::retake(folder.as_deref(), address));
+            }
+            Effect::Answer { asker, result } => self.undo.answer(asker, result),
+            Effect::Remember(memory) => {
+                if let Some(memories) = &self.memories {
+                    memories.send_replace(memory);
+                }
             }
             Effect::Publish(snapshot) => self.publish(snapshot),
             Effect::Report(report) => journal::report(&report),
@@ -225,39 +268,6 @@ impl Work {
         }
         self.snapshots.send_replace(Arc::clone(&snapshot));
         self.notifier.snapshot(&snapshot);
-    }
-}
-
-/// What a helper's answer means to the engine.
-fn helped(
-    address: Address,
-    request: &helper::protocol::Request,
-    reply: Result<Reply, PoolError>,
-) -> Event {
-    match (request, reply) {
-        (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
-        (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
-        (helper::protocol::Request::Inspect { .. }, Err(error)) => {
-            Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
-        }
-        (helper::protocol::Request::Apply(_), Err(error)) => {
-            let step = "asking a helper".to_owned();
-            let text = error.to_string();
-            Event::Applied(address, Outcome::Failed { step, text })
-        }
-    }
-}
-
-fn ended(outcome: order::Outcome) -> Outcome {
-    match outcome {
-        order::Outcome::Bound { from } => Outcome::Bound(from),
-        order::Outcome::AlreadyBound => Outcome::AlreadyBound,
-        order::Outcome::Gone => Outcome::Gone,
-        order::Outcome::Refused { text } => Outcome::Refused(text),
-        order::Outcome::Failed { step, text } => Outcome::Failed {
-            step: step.as_str().to_owned(),
-            text,
-        },
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{report::Report, snapshot::Snapshot};
+use super::{
+    report::Report, restore::Returned, snapshot::Snapshot, target::Target, undo::Unrestored,
+};
 use crate::{
     pci::{
         address::Address,
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{model::Policy, plan::Action},
+    policy::{drift::Memory, model::Policy, plan::Action},
 };
 
 /// Something that happened.
@@ -25,6 +27,8 @@ pub enum Event {
     Inspected(Address, Result<Option<Inspection>, String>),
     /// A helper finished an action.
     Applied(Address, Outcome),
+    /// What was kept from earlier boots was read.
+    Recalled(Memory),
     /// The kernel says that a function came or changed.
     Changed(Address),
     /// The kernel says that a function went.
@@ -33,10 +37,53 @@ pub enum Event {
     Overrun,
     /// Everything is to be looked at again, now.
     Rescan,
+    /// As [`Event::Rescan`], and what was given back is to be taken again.
+    RescanTake,
+    /// The undo journal was read, at the start.
+    Journal {
+        /// Its entries.
+        entries: Vec<Noted>,
+        /// What of it cannot be read, each a sentence.
+        trouble: Vec<String>,
+    },
+    /// Somebody wants functions given back; answer with [`Effect::Answer`].
+    Restore {
+        /// Who is answered.
+        asker: u64,
+        /// Which functions.
+        target: Target,
+    },
+    /// A helper gave a function back, or did not.
+    Restored(Address, Returned),
+    /// The journal has the function no longer as given back; whether it still
+    /// has an entry of it, or why that did not work.
+    Retaken(Address, Result<bool, String>),
     /// It is time for the slow look at everything that heals what was missed.
     Audit,
     /// Time has passed.
     Tick,
+}
+
+/// What the undo journal says of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The function.
+    pub address: Address,
+    /// The mappings that it was taken for.
+    pub mappings: Vec<String>,
+    /// How far its return is.
+    pub standing: Standing,
+}
+
+/// How far the return of a taken function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody asked for it.
+    Taken,
+    /// It was begun.
+    Returning,
+    /// The host has it back.
+    Released,
 }
 
 /// How an action ended.
@@ -56,6 +103,8 @@ pub enum Outcome {
         step: String,
         /// What the kernel said.
         text: String,
+        /// Whether the function may have been written to.
+        touched: bool,
     },
 }
 
@@ -75,6 +124,25 @@ pub enum Effect {
     },
     /// Have a helper apply an action; answer with [`Event::Applied`].
     Apply(Action),
+    /// Have a helper give a function back; answer with [`Event::Restored`].
+    Restore {
+        /// The function.
+        address: Address,
+        /// All that are given back together.
+        together: Vec<Address>,
+    },
+    /// Have the undo journal forget that the function was given back; answer
+    /// with [`Event::Retaken`].
+    Retake(Address),
+    /// Tell this to the one who asked for a restore.
+    Answer {
+        /// Who asked.
+        asker: u64,
+        /// That it is done, or why not.
+        result: Result<(), Unrestored>,
+    },
+    /// Keep this for the next boot.
+    Remember(Memory),
     /// Publish this.
     Publish(Arc<Snapshot>),
     /// Tell this.

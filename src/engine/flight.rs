@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{pci::address::Address, policy::plan::Action};
 
-/// How many functions are bound at a time: unbinding sleeps more than it works.
-const MOST_APPLIES: usize = 8;
+/// How many functions are bound or given back at a time: unbinding sleeps more than it works.
+const MOST_WRITES: usize = 8;
 
 /// How many functions are inspected at a time.
 const MOST_INSPECTIONS: usize = 4;
@@ -16,10 +16,10 @@ const MOST_INSPECTIONS: usize = 4;
 /// is held or a sleeping device must wake up first (100 ms and more).
 const INSPECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// When a helper that binds is late. The slowest healthy unbinds and the reset
+/// When a helper that binds or gives back is late. The slowest healthy unbinds and the reset
 /// of a dying device take up to a minute, but a boot must not wait for them;
 /// a late helper is left alone and may still finish.
-const APPLY_DEADLINE: Duration = Duration::from_secs(15);
+const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -29,6 +29,23 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub(super) enum Errand {
     Inspect,
     Apply(Action),
+    /// Give back a function of this IOMMU group.
+    Restore {
+        group: Option<u32>,
+    },
+    /// Have the undo journal forget that it was given back.
+    Retake,
+}
+
+impl Errand {
+    /// The IOMMU group that it changes, if it changes one.
+    fn group(&self) -> Option<u32> {
+        match self {
+            Self::Apply(action) => Some(action.group),
+            Self::Restore { group } => *group,
+            Self::Inspect | Self::Retake => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,30 +70,43 @@ impl Flights {
             return false;
         }
         let mut inspections = 0;
-        let mut applies = 0;
-        let mut group_is_busy = false;
+        let mut writes = 0;
         for flight in self.0.values() {
-            match (&flight.errand, errand) {
-                (Errand::Apply(theirs), Errand::Apply(ours)) if theirs.group == ours.group => {
-                    group_is_busy = true;
-                }
+            let group = flight.errand.group();
+            if group.is_some() && group == errand.group() {
+                return false;
+            }
+            match &flight.errand {
                 // A stuck one holds no place, or enough of them would stop all.
                 _ if flight.stuck => {}
-                (Errand::Apply(_), _) => applies += 1,
-                (Errand::Inspect, _) => inspections += 1,
+                Errand::Apply(_) | Errand::Restore { .. } => writes += 1,
+                Errand::Inspect => inspections += 1,
+                Errand::Retake => {}
             }
         }
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
-            Errand::Apply(_) => !group_is_busy && applies < MOST_APPLIES,
+            Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
+            Errand::Retake => true,
         }
+    }
+
+    /// What is stuck and keeps a write to the function from starting: its own
+    /// errand, or one in its IOMMU group.
+    pub(super) fn stuck_before(&self, address: Address, group: Option<u32>) -> Option<Address> {
+        let mut stuck = self.0.iter().filter(|(_, flight)| flight.stuck);
+        let (other, _) = stuck.find(|(other, flight)| {
+            let theirs = flight.errand.group();
+            **other == address || (theirs.is_some() && theirs == group)
+        })?;
+        Some(*other)
     }
 
     pub(super) fn start(&mut self, address: Address, errand: Errand, now: Duration) {
         let deadline = now
             + match errand {
-                Errand::Inspect => INSPECT_DEADLINE,
-                Errand::Apply(_) => APPLY_DEADLINE,
+                Errand::Inspect | Errand::Retake => INSPECT_DEADLINE,
+                Errand::Apply(_) | Errand::Restore { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {
             errand,
@@ -90,10 +120,10 @@ impl Flights {
         self.0.remove(&address)
     }
 
-    /// Whether a helper binds the function now, and is not late.
-    pub(super) fn is_applying(&self, address: Address) -> bool {
-        let flight = self.0.get(&address);
-        flight.is_some_and(|one| !one.stuck && matches!(one.errand, Errand::Apply(_)))
+    /// Whether a helper writes to the function now, and is not late.
+    pub(super) fn is_writing(&self, address: Address) -> bool {
+        let flight = self.0.get(&address).filter(|one| !one.stuck);
+        flight.is_some_and(|one| matches!(one.errand, Errand::Apply(_) | Errand::Restore { .. }))
     }
 
     /// Marks what is past its deadline, and names it.

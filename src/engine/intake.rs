@@ -2,7 +2,7 @@
 //!
 //! The first half of [`State`]; what follows from it is `reconcile`'s.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     event::{Effect, Outcome},
@@ -26,12 +26,16 @@ impl State {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
+        let reload = std::mem::replace(&mut self.configured_once, true);
         match config {
             Ok(policy) => {
+                if reload {
+                    self.undo.retake();
+                }
                 effects.push(Effect::Report(Report::ConfigLoaded {
                     mappings: policy.mappings.len(),
                 }));
-                self.policy = Some(policy);
+                self.policy = Some(Arc::new(policy));
                 self.rejected.clear();
                 self.retries.forget_all();
                 if self.inventory.is_none() {
@@ -71,11 +75,12 @@ impl State {
         };
         if let Some(old) = &known {
             for function in old.iter() {
-                if let Some(new) = inventory.get_mut(function.address)
-                    && new.same_device(function)
-                {
-                    new.inspection.clone_from(&function.inspection);
-                    self.stale.insert(function.address);
+                match inventory.get_mut(function.address) {
+                    Some(new) if new.same_device(function) => {
+                        new.inspection.clone_from(&function.inspection);
+                        self.stale.insert(function.address);
+                    }
+                    _ => self.undo.forget(function.address),
                 }
             }
         }
@@ -83,6 +88,8 @@ impl State {
         self.scanning = false;
         if std::mem::take(&mut self.scan_again) {
             self.scan(effects);
+        } else {
+            self.unseen.clear();
         }
         self.reconcile_at = Some(now);
     }
@@ -110,7 +117,10 @@ impl State {
             Some(old) if old.same_device(&function) => {
                 function.inspection.clone_from(&old.inspection);
             }
-            Some(_) => self.retries.forget(address),
+            Some(_) => {
+                self.retries.forget(address);
+                self.undo.forget(address);
+            }
             None => {}
         }
         inventory.insert(*function);
@@ -156,7 +166,9 @@ impl State {
         };
         match outcome {
             Outcome::Bound(from) => {
+                self.handed_over(address, action.driver);
                 self.retries.forget(address);
+                self.undo.took(address, action.mappings.clone());
                 effects.push(Effect::Report(Report::Bound {
                     address,
                     driver: action.driver.to_owned(),
@@ -169,7 +181,14 @@ impl State {
             Outcome::Refused(text) => {
                 self.retries.failed(address, now, text, true);
             }
-            Outcome::Failed { step, text } => {
+            Outcome::Failed {
+                step,
+                text,
+                touched,
+            } => {
+                if touched {
+                    self.undo.took(address, action.mappings.clone());
+                }
                 let why = format!("{step}: {text}");
                 let wait = self.retries.failed(address, now, why, false);
                 effects.push(Effect::Report(Report::NotBound {
@@ -187,11 +206,22 @@ impl State {
         self.reconcile_at = Some(now);
     }
 
+    /// What was found of the native driver's use is no longer so, and the
+    /// override is what the helper read back; nobody inspects it again.
+    fn handed_over(&mut self, address: Address, driver: &str) {
+        let function = self.inventory.as_mut().and_then(|all| all.get_mut(address));
+        if let Some(inspection) = function.and_then(|one| one.inspection.as_mut()) {
+            inspection.driver_override = Some(driver.to_owned());
+            inspection.usage.clear();
+        }
+    }
+
     pub(super) fn removed(&mut self, address: Address, now: Duration) {
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);
         }
         self.retries.forget(address);
+        self.undo.forget(address);
         self.stale.remove(&address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);

@@ -2,15 +2,19 @@
 //!
 //! Pure. Owns what each public state means.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{
     flight::{Errand, Flights, Retries},
-    snapshot::{DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot},
+    snapshot::{
+        Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
+    },
+    undo::Undo,
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
     policy::{
+        drift::Drift,
         model::Policy,
         plan::{MappingPlan, Plan, Verdict},
     },
@@ -18,12 +22,15 @@ use crate::{
 
 /// All that a snapshot is made of.
 pub(super) struct View<'a> {
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a Arc<Policy>,
     pub(super) inventory: &'a Inventory,
     pub(super) plan: &'a Plan,
     pub(super) flights: &'a Flights,
     pub(super) retries: &'a Retries,
+    pub(super) undo: &'a Undo,
     pub(super) first_pass_over: bool,
+    /// What became of functions that mappings had before this boot.
+    pub(super) drift: &'a [Drift],
     /// Why the last reload was not taken, empty if it was.
     pub(super) rejected: &'a str,
 }
@@ -48,7 +55,17 @@ impl View<'_> {
             functions: self.functions(&mappings),
             mappings,
             left_over: self.plan.left_over.clone(),
+            drift: self
+                .drift
+                .iter()
+                .filter(|drift| self.policy.mappings.contains_key(&drift.mapping))
+                .cloned()
+                .collect(),
             plan: self.plan.clone(),
+            basis: Some(Basis {
+                inventory: self.inventory.clone(),
+                policy: Arc::clone(self.policy),
+            }),
         }
     }
 
@@ -78,6 +95,7 @@ impl View<'_> {
             Verdict::Absent => (MappingState::Absent, plan.reason.clone()),
             Verdict::Refused => (MappingState::Refused, plan.reason.clone()),
             Verdict::Pending | Verdict::Ready => self.progress(plan),
+            Verdict::Released => self.way_back(plan),
         };
         MappingView {
             description: description.to_owned(),
@@ -128,6 +146,43 @@ impl View<'_> {
         }
     }
 
+    /// How far a mapping is on its way back to the host.
+    fn way_back(&self, plan: &MappingPlan) -> (MappingState, String) {
+        let functions = plan.functions.iter();
+        let of = |wanted: FunctionState| {
+            let mut all = functions
+                .clone()
+                .map(|chosen| (chosen.address, self.leaving(chosen.address, chosen.bound)));
+            let (address, (_, reason)) = all.find(|(_, (state, _))| *state == wanted)?;
+            Some(format!("{address} {reason}"))
+        };
+        if let Some(reason) = of(FunctionState::Stuck) {
+            return (MappingState::Stuck, reason);
+        }
+        if let Some(reason) = of(FunctionState::Pending) {
+            return (MappingState::Pending, reason);
+        }
+        let reason = of(FunctionState::Failed);
+        let reason = reason.unwrap_or_else(|| plan.reason.clone());
+        (MappingState::Released, reason)
+    }
+
+    /// A function of a mapping that is released.
+    fn leaving(&self, address: Address, bound: bool) -> (FunctionState, String) {
+        let own = self.undo.is_returning(address) || self.undo.trouble(address).is_some();
+        match self.function(address, bound) {
+            (state, reason)
+                if own || matches!(state, FunctionState::Bound | FunctionState::Stuck) =>
+            {
+                (state, reason)
+            }
+            _ => {
+                let reason = "is left to the host with the rest of its mapping";
+                (FunctionState::Released, reason.to_owned())
+            }
+        }
+    }
+
     fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
             let doing = errand(&flight.errand);
@@ -135,6 +190,18 @@ impl View<'_> {
                 FunctionState::Stuck,
                 format!("does not come back from {doing}"),
             );
+        }
+        if self.undo.is_returning(address) {
+            let reason = "is being given back".to_owned();
+            return (FunctionState::Pending, reason);
+        }
+        match self.undo.trouble(address) {
+            Some("") => return (FunctionState::Released, "was given back".to_owned()),
+            Some(text) => {
+                let reason = format!("was not given back: {text}");
+                return (FunctionState::Failed, reason);
+            }
+            None => {}
         }
         if bound {
             return (FunctionState::Bound, String::new());
@@ -168,7 +235,10 @@ impl View<'_> {
                 continue;
             };
             for chosen in &plan.functions {
-                let (state, reason) = self.function(chosen.address, chosen.bound);
+                let (state, reason) = match plan.verdict {
+                    Verdict::Released => self.leaving(chosen.address, chosen.bound),
+                    _ => self.function(chosen.address, chosen.bound),
+                };
                 add(chosen.address, Some(name), state, reason);
             }
             for refusal in &plan.refusals {
@@ -177,8 +247,14 @@ impl View<'_> {
             }
         }
         for address in &self.plan.left_over {
-            let reason = "is left over: no mapping wants it any more".to_owned();
-            add(*address, None, FunctionState::Bound, reason);
+            let (state, reason) = match self.function(*address, true) {
+                (FunctionState::Bound, _) => {
+                    let reason = "is left over: no mapping wants it any more".to_owned();
+                    (FunctionState::Bound, reason)
+                }
+                other => other,
+            };
+            add(*address, None, state, reason);
         }
         views
     }
@@ -192,15 +268,18 @@ pub(super) fn errand(errand: &Errand) -> String {
             Some(native) => format!("unbinding {native} and binding {}", action.driver),
             None => format!("binding {}", action.driver),
         },
+        Errand::Restore { .. } => "giving it back".to_owned(),
+        Errand::Retake => "writing the undo journal".to_owned(),
     }
 }
 
 fn rank(state: FunctionState) -> u8 {
     match state {
         FunctionState::Bound => 0,
-        FunctionState::Pending => 1,
-        FunctionState::Failed => 2,
-        FunctionState::Refused => 3,
-        FunctionState::Stuck => 4,
+        FunctionState::Released => 1,
+        FunctionState::Pending => 2,
+        FunctionState::Failed => 3,
+        FunctionState::Refused => 4,
+        FunctionState::Stuck => 5,
     }
 }

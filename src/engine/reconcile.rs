@@ -15,7 +15,7 @@ use super::{
 use crate::{
     pci::{address::Address, function::is_vfio_driver, inventory::Inventory},
     policy::{
-        plan::{Plan, plan},
+        plan::{Plan, Verdict, plan_around},
         resolve::Held,
     },
 };
@@ -24,7 +24,10 @@ impl State {
     pub(super) fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
         self.reconcile_at = None;
         self.reconciled = now;
-        let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
+        // What the host has back must not look bound meanwhile; but a disk that
+        // does not answer must not keep all else from being seen.
+        let early = self.journal_awaited && now < ends;
+        let (Some(policy), Some(inventory), false) = (&self.policy, &self.inventory, early) else {
             let mut snapshot = Snapshot::starting();
             if self.policy.is_none() && !self.rejected.is_empty() {
                 self.first_pass_over = true;
@@ -35,13 +38,16 @@ impl State {
             self.publish(snapshot, effects);
             return;
         };
-        let plan = plan(inventory, policy, &self.held);
-        hold(&mut self.held, inventory, &plan);
+        let released = self.undo.released();
+        let plan = plan_around(inventory, policy, &self.held, &released);
+        hold(&mut self.held, inventory, &plan, &released);
         report_lifted(&mut self.lifted, &plan, effects);
         let waits = self.dispatch(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
-        self.first_pass_over |= quiet || ends <= now;
+        let settled = quiet || ends <= now;
+        self.first_pass_over |= settled;
+        self.look_back(&plan, settled, effects);
         let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
             return;
         };
@@ -51,7 +57,9 @@ impl State {
             plan: &plan,
             flights: &self.flights,
             retries: &self.retries,
+            undo: &self.undo,
             first_pass_over: self.first_pass_over,
+            drift: self.drift.as_deref().unwrap_or_default(),
             rejected: &self.rejected,
         };
         let snapshot = view.snapshot();
@@ -62,7 +70,11 @@ impl State {
     /// of it still waits for a place.
     fn dispatch(&mut self, plan: &Plan, now: Duration, effects: &mut Vec<Effect>) -> bool {
         let mut waits = false;
-        let unbound = plan.mappings.values().flat_map(|mapping| {
+        let live = plan
+            .mappings
+            .values()
+            .filter(|mapping| mapping.verdict != Verdict::Released);
+        let unbound = live.flat_map(|mapping| {
             let chosen = mapping.functions.iter().filter(|chosen| !chosen.bound);
             let refused = mapping.refusals.iter().map(|refusal| refusal.address);
             chosen.map(|chosen| chosen.address).chain(refused)
@@ -95,11 +107,18 @@ impl State {
                 serial_known,
             });
         }
-        let actions = if self.dry_run { &[][..] } else { &plan.actions };
+        let actions = if self.dry_run || self.journal_awaited {
+            &[][..]
+        } else {
+            &plan.actions
+        };
         for action in actions {
             let address = action.address;
             let errand = Errand::Apply(action.clone());
-            let settled = !self.observing.contains(&address) && !self.stale.contains(&address);
+            // Or what was bound just now would be bound again.
+            let settled = !self.observing.contains(&address)
+                && !self.unseen.contains(&address)
+                && !self.stale.contains(&address);
             if !self.retries.may_start(address, now) {
                 continue;
             }
@@ -140,10 +159,14 @@ impl State {
     }
 }
 
-/// Notes what mappings hold now, and forgets what the host has back.
-fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan) {
+/// Notes what mappings hold now, and forgets what somebody else gave back to
+/// the host. What was given back on request stays its mapping's choice.
+fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan, released: &BTreeSet<Address>) {
     for addresses in held.values_mut() {
         addresses.retain(|address| {
+            if released.contains(address) {
+                return true;
+            }
             let driver = inventory
                 .get(*address)
                 .and_then(|one| one.driver.as_deref());

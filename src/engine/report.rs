@@ -33,6 +33,39 @@ pub enum Report {
         /// Seconds until it is tried again.
         retry_in_secs: u64,
     },
+    /// The host has a function back as it was.
+    Restored {
+        /// The function.
+        address: Address,
+        /// The mappings that it was taken for.
+        mappings: Vec<String>,
+        /// The driver that has it again, `None` if none had it.
+        driver: Option<String>,
+    },
+    /// A function was not given back.
+    NotRestored {
+        /// The function.
+        address: Address,
+        /// The mappings that it was taken for.
+        mappings: Vec<String>,
+        /// The step that failed.
+        step: String,
+        /// Why, in words.
+        text: String,
+    },
+    /// A daemon that starts leaves a function to the host, which got it back
+    /// before.
+    Released {
+        /// The function.
+        address: Address,
+        /// The mappings that it was taken for.
+        mappings: Vec<String>,
+    },
+    /// The undo journal, or an entry of it, cannot be used.
+    JournalTrouble {
+        /// Which file, what is wrong, and what to do.
+        text: String,
+    },
     /// A helper is past its deadline.
     Stuck {
         /// The function.
@@ -65,6 +98,15 @@ pub enum Report {
         /// The guard.
         guard: String,
         /// What the guard saw.
+        text: String,
+    },
+    /// A function is not where a mapping had it before this boot.
+    Drifted {
+        /// The mapping.
+        mapping: String,
+        /// Where the function was.
+        address: Address,
+        /// What became of it, in one sentence.
         text: String,
     },
     /// A config is in force.

@@ -3,13 +3,13 @@
 //! Owns the public states and their names. Everything that D-Bus, the map file
 //! and `systemctl status` show comes from here and from nowhere else.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
 
 use crate::{
-    pci::{address::Address, function::Function},
-    policy::plan::Plan,
+    pci::{address::Address, function::Function, inventory::Inventory},
+    policy::{drift::Drift, model::Policy, plan::Plan},
 };
 
 macro_rules! states {
@@ -64,6 +64,8 @@ states! {
         Stuck "stuck",
         /// The kernel said no; it is tried again.
         Failed "failed",
+        /// The host has some of it back, as somebody asked.
+        Released "released",
     }
 }
 
@@ -80,6 +82,8 @@ states! {
         Stuck "stuck",
         /// The kernel said no.
         Failed "failed",
+        /// The host has it back, as somebody asked.
+        Released "released",
     }
 }
 
@@ -100,8 +104,23 @@ pub struct Snapshot {
     pub functions: BTreeMap<Address, FunctionView>,
     /// Functions that are still bound and that no mapping wants any more.
     pub left_over: Vec<Address>,
+    /// What became of functions that mappings had before this boot.
+    pub drift: Vec<Drift>,
     /// The whole plan.
     pub plan: Plan,
+    /// What the plan was made of, `None` before there was one.
+    #[serde(skip)]
+    pub basis: Option<Basis>,
+}
+
+/// What a plan was made of, for whoever asks why. Shared with the engine, so
+/// that neither a copy nor a comparison of two snapshots goes through it all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// The functions of the host.
+    pub inventory: Inventory,
+    /// The config.
+    pub policy: Arc<Policy>,
 }
 
 /// A mapping as it is published.
@@ -143,7 +162,9 @@ impl Snapshot {
             mappings: BTreeMap::new(),
             functions: BTreeMap::new(),
             left_over: Vec::new(),
+            drift: Vec::new(),
             plan: Plan::default(),
+            basis: None,
         }
     }
 

@@ -11,10 +11,15 @@ use super::{
     project,
     report::Report,
     snapshot::Snapshot,
+    undo::Undo,
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
-    policy::{model::Policy, resolve::Held},
+    policy::{
+        drift::{Drift, Memory},
+        model::Policy,
+        resolve::Held,
+    },
 };
 
 /// How long changes are collected before everything is planned again: 256 VFs
@@ -29,7 +34,7 @@ const FIRST_PASS: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct State {
     pub(super) dry_run: bool,
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     pub(super) rejected: String,
     pub(super) inventory: Option<Inventory>,
     pub(super) held: Held,
@@ -39,6 +44,8 @@ pub struct State {
     pub(super) stale: BTreeSet<Address>,
     pub(super) observing: BTreeSet<Address>,
     pub(super) observe_again: BTreeSet<Address>,
+    /// What changed during a scan: it is not known before the next one is in.
+    pub(super) unseen: BTreeSet<Address>,
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
     pub(super) reconcile_at: Option<Duration>,
@@ -47,7 +54,17 @@ pub struct State {
     pub(super) first_pass_over: bool,
     pub(super) first_pass_ends: Option<Duration>,
     pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
+    /// What is kept from boot to boot, `None` until it was read.
+    pub(super) memory: Option<Memory>,
+    /// What became of what mappings had, `None` until it was compared.
+    pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
+    pub(super) undo: Undo,
+    /// Nothing is bound until the undo journal is read: it may say that the
+    /// host has something back.
+    pub(super) journal_awaited: bool,
+    /// Whether a config was read, or tried to.
+    pub(super) configured_once: bool,
 }
 
 impl State {
@@ -66,6 +83,7 @@ impl State {
             stale: BTreeSet::new(),
             observing: BTreeSet::new(),
             observe_again: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             scanning: false,
             scan_again: false,
             reconcile_at: None,
@@ -73,8 +91,20 @@ impl State {
             first_pass_over: false,
             first_pass_ends: None,
             lifted: BTreeSet::new(),
+            memory: None,
+            drift: None,
             snapshot: Arc::new(Snapshot::starting()),
+            undo: Undo::default(),
+            journal_awaited: false,
+            configured_once: false,
         }
+    }
+
+    /// The same, for one that binds nothing before [`Event::Journal`] has come.
+    #[must_use]
+    pub fn awaiting_journal(mut self) -> Self {
+        self.journal_awaited = true;
+        self
     }
 
     /// What was published last.
@@ -113,11 +143,15 @@ impl State {
                 self.inspected(address, inspection, now, &mut effects);
             }
             Event::Applied(address, outcome) => self.applied(address, outcome, now, &mut effects),
+            Event::Recalled(memory) => {
+                self.memory = Some(memory);
+                self.reconcile_at = Some(now);
+            }
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);
                 // It is looked at when the helper that changes it has ended.
-                if !self.flights.is_applying(address) {
+                if !self.flights.is_writing(address) {
                     self.observe(address, &mut effects);
                 }
             }
@@ -130,10 +164,24 @@ impl State {
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
+            Event::RescanTake => {
+                self.undo.retake();
+                self.retries.forget_all();
+                self.scan(&mut effects);
+            }
+            Event::Journal { entries, trouble } => {
+                self.journal(entries, trouble, now, &mut effects);
+            }
+            Event::Restore { asker, target } => self.restore(asker, &target, now, &mut effects),
+            Event::Restored(address, returned) => {
+                self.restored(address, returned, now, &mut effects);
+            }
+            Event::Retaken(address, result) => self.retaken(address, result, now, &mut effects),
             Event::Audit => self.scan(&mut effects),
             Event::Tick => {}
         }
         self.expire(now, &mut effects);
+        self.dispatch_returns(now, &mut effects);
         let due = self.reconcile_at.is_some_and(|at| at <= now)
             || self
                 .retries
@@ -143,6 +191,7 @@ impl State {
         if due {
             self.reconcile(now, ends, &mut effects);
         }
+        self.answer(&mut effects);
         effects
     }
 
@@ -161,6 +210,9 @@ impl State {
                 address,
                 doing: project::errand(&errand),
             }));
+            if matches!(errand, Errand::Restore { .. }) {
+                self.return_is_late(address);
+            }
             self.reconcile_at = Some(now);
         }
     }
@@ -177,7 +229,10 @@ impl State {
     pub(super) fn observe(&mut self, address: Address, effects: &mut Vec<Effect>) {
         // Until the first scan is in there is nothing that one function adds to.
         if self.inventory.is_none() || self.scanning {
-            self.scan_again |= self.scanning;
+            if self.scanning {
+                self.scan_again = true;
+                self.unseen.insert(address);
+            }
         } else if self.observing.insert(address) {
             effects.push(Effect::Observe(address));
         } else {

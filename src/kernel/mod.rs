@@ -1,4 +1,4 @@
-//! The only IO on the host: scan, inspect, apply, uevents.
+//! The only IO on the host: scan, inspect, apply, restore, uevents.
 //!
 //! Decides nothing about what is wanted; `policy` does.
 
@@ -12,7 +12,11 @@ mod netlink;
 mod open_nodes;
 pub mod order;
 pub mod record;
+mod reservations;
+pub mod restore;
 pub mod scan;
+mod steps;
 pub mod sysfs;
 pub mod uevent;
+pub mod undo;
 pub mod usage;

@@ -1,6 +1,7 @@
-//! Order and outcome: what a helper is asked to bind, and how that ended.
+//! Order and outcome: what a helper is asked to bind or to give back, and how
+//! that ended.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +23,17 @@ pub struct Order {
     pub detach: Option<String>,
     /// Guards that do not hold for this function.
     pub allow: BTreeSet<String>,
+    /// The mappings that want it.
+    pub mappings: Vec<String>,
+    /// The undo journal's folder, where what the function was is written down
+    /// first; `None` if there is no journal.
+    pub undo: Option<PathBuf>,
 }
 
-impl From<&Action> for Order {
-    fn from(action: &Action) -> Self {
+impl Order {
+    /// The order for `action`, with the undo journal in this folder.
+    #[must_use]
+    pub fn new(action: &Action, undo: Option<PathBuf>) -> Self {
         Self {
             address: action.address,
             id: action.id,
@@ -36,6 +44,8 @@ impl From<&Action> for Order {
                 .iter()
                 .map(|guard| (*guard).to_owned())
                 .collect(),
+            mappings: action.mappings.clone(),
+            undo,
         }
     }
 }
@@ -67,12 +77,61 @@ pub enum Outcome {
     },
 }
 
+/// What a helper is asked to give back to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// The function.
+    pub address: Address,
+    /// All functions that are given back with it: while a virtual machine uses
+    /// one of them, none is.
+    pub together: Vec<Address>,
+    /// The undo journal's folder.
+    pub undo: PathBuf,
+}
+
+/// How that ended. `released` says what the journal has then: that nobody is to
+/// bind the function again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Returned {
+    /// It is what it was: this driver has it, with the override of then.
+    Given {
+        /// `None` if no driver had it.
+        driver: Option<String>,
+    },
+    /// There is nothing to give back: a clause that follows the address.
+    Untaken {
+        /// The clause.
+        text: String,
+    },
+    /// It is not there.
+    Gone,
+    /// Something speaks against it now: a clause that follows the address.
+    Refused {
+        /// The clause.
+        text: String,
+        /// What the journal has.
+        released: bool,
+    },
+    /// The kernel or the disk said no.
+    Failed {
+        /// At this step.
+        step: Step,
+        /// In words.
+        text: String,
+        /// What the journal has.
+        released: bool,
+    },
+}
+
 /// The steps, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Loading the wanted driver's module.
     LoadModule,
+    /// Writing down what the function was, for its return.
+    Journal,
     /// Setting the driver override.
     SetOverride,
     /// Unbinding the native driver.
@@ -84,11 +143,18 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether the function was written to when it failed here.
+    #[must_use]
+    pub const fn touches(self) -> bool {
+        !matches!(self, Self::LoadModule | Self::Journal)
+    }
+
     /// The step in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LoadModule => "loading the driver",
+            Self::Journal => "keeping the undo journal",
             Self::SetOverride => "setting the driver override",
             Self::Unbind => "unbinding the native driver",
             Self::Bind => "binding",

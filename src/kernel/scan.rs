@@ -156,7 +156,7 @@ fn vfs(sysfs: &(impl Sysfs + ?Sized), pf: &str) -> Vec<Address> {
 /// The topological path out of a link like
 /// `../../../devices/pci0000:00/0000:00:01.1/0000:01:00.0`: bus numbers are
 /// left out but for a root bus's, which the firmware does not hand out anew.
-fn path(link: &str) -> String {
+pub(super) fn path(link: &str) -> String {
     let mut hops: Vec<String> = Vec::new();
     let mut after_root = false;
     for part in target(link).split('/') {

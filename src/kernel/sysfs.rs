@@ -1,4 +1,4 @@
-//! The seam to sysfs: four verbs over paths below `/sys`.
+//! The seam to sysfs: a few verbs over paths below `/sys`.
 //!
 //! Owns nothing but the root. Never interprets what it reads.
 
@@ -44,6 +44,15 @@ pub trait Sysfs {
     /// # Errors
     /// As `pread(2)` says.
     fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// The inode number of the directory at `path`, links followed. Within a
+    /// boot sysfs gives each out once, so that it tells a function from the one
+    /// that was at its address before (fs/kernfs/dir.c, `__kernfs_new_node`,
+    /// v6.12: the number carries a generation). Takes no device lock.
+    ///
+    /// # Errors
+    /// As `stat(2)` says.
+    fn node(&self, path: &str) -> io::Result<u64>;
 
     /// Writes `value` to the attribute at `path` in one `write(2)`.
     ///
@@ -108,6 +117,11 @@ impl Sysfs for HostSysfs {
         Ok(bytes)
     }
 
+    fn node(&self, path: &str) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        Ok(fs::metadata(self.root.join(path))?.ino())
+    }
+
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
         use io::Write as _;
         let mut options = fs::OpenOptions::new();
@@ -162,6 +176,10 @@ mod tests {
         assert_eq!(sysfs.read_at("b", 2, 2).unwrap(), *b"10");
         assert_eq!(sysfs.read_at("b", 5, 9).unwrap(), *b"3\n");
         assert_eq!(sysfs.read_at("b", 99, 1).unwrap(), *b"");
+        let node = sysfs.node("net").unwrap();
+        assert_eq!(sysfs.node("net").unwrap(), node);
+        assert_ne!(sysfs.node(".").unwrap(), node);
+        assert!(sysfs.node("none").is_err());
         assert_eq!(text(&sysfs, "b").unwrap(), "0x10d3");
         assert_eq!(link_name(&sysfs, "driver").unwrap(), "e1000e");
         sysfs.write("a", "vfio-pci").unwrap();

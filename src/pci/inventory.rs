@@ -2,17 +2,18 @@
 //!
 //! Owns the set and the questions that need all of it. Never reads a host.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     address::{Address, Slot},
     function::Function,
 };
 
-/// All functions of a host by address.
+/// All functions of a host by address. A copy shares them until one changes,
+/// and is compared by what is not shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    functions: BTreeMap<Address, Function>,
+    functions: BTreeMap<Address, Arc<Function>>,
 }
 
 impl FromIterator<Function> for Inventory {
@@ -20,7 +21,7 @@ impl FromIterator<Function> for Inventory {
         Self {
             functions: functions
                 .into_iter()
-                .map(|function| (function.address, function))
+                .map(|function| (function.address, Arc::new(function)))
                 .collect(),
         }
     }
@@ -30,27 +31,28 @@ impl Inventory {
     /// The function at `address`.
     #[must_use]
     pub fn get(&self, address: Address) -> Option<&Function> {
-        self.functions.get(&address)
+        self.functions.get(&address).map(Arc::as_ref)
     }
 
     /// The function at `address`, to be changed.
     pub fn get_mut(&mut self, address: Address) -> Option<&mut Function> {
-        self.functions.get_mut(&address)
+        self.functions.get_mut(&address).map(Arc::make_mut)
     }
 
     /// Adds `function`, or replaces what was at its address.
     pub fn insert(&mut self, function: Function) -> Option<Function> {
-        self.functions.insert(function.address, function)
+        let old = self.functions.insert(function.address, Arc::new(function));
+        old.map(Arc::unwrap_or_clone)
     }
 
     /// Takes out what is at `address`.
     pub fn remove(&mut self, address: Address) -> Option<Function> {
-        self.functions.remove(&address)
+        self.functions.remove(&address).map(Arc::unwrap_or_clone)
     }
 
     /// All functions in the order of their addresses.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Function> {
-        self.functions.values()
+        self.functions.values().map(Arc::as_ref)
     }
 
     /// The functions in `slot`, function 0 first.
@@ -58,7 +60,7 @@ impl Inventory {
         let ends = slot.function(0).zip(slot.function(7));
         ends.into_iter()
             .flat_map(|(first, last)| self.functions.range(first..=last))
-            .map(|(_, function)| function)
+            .map(|(_, function)| function.as_ref())
     }
 
     /// The members of each IOMMU group, in the order of their addresses.

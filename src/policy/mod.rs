@@ -4,11 +4,14 @@
 //! Never reads a host, a file or a clock.
 
 pub mod config;
+pub mod drift;
+pub mod explain;
 pub mod glob;
 pub mod guard;
 mod judge;
 pub mod model;
 pub mod pattern;
+pub mod pin;
 pub mod plan;
 pub mod resolve;
 pub mod selector;

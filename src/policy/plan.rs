@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     guard::Refusal,
@@ -44,7 +44,7 @@ pub struct MappingPlan {
 }
 
 /// What becomes of a mapping, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All of it is bound or can be.
@@ -55,6 +55,22 @@ pub enum Verdict {
     Absent,
     /// Policy says no.
     Refused,
+    /// The host has some of it back, as somebody asked; none of it is bound.
+    Released,
+}
+
+impl Verdict {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Pending => "pending",
+            Self::Absent => "absent",
+            Self::Refused => "refused",
+            Self::Released => "released",
+        }
+    }
 }
 
 /// A chosen function.
@@ -95,9 +111,31 @@ pub struct Action {
     pub why: String,
 }
 
+impl MappingPlan {
+    /// Whether the mapping chooses the function at `address`, refused or not.
+    #[must_use]
+    pub fn chooses(&self, address: Address) -> bool {
+        let functions = self.functions.iter().map(|one| one.address);
+        let refusals = self.refusals.iter().map(|one| one.address);
+        functions.chain(refusals).any(|one| one == address)
+    }
+}
+
 /// Plans for `inventory` under `policy`; `held` is what mappings hold already.
 #[must_use]
 pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
+    plan_around(inventory, policy, held, &BTreeSet::new())
+}
+
+/// As [`plan`], for a host that has the functions in `released` back on
+/// request: a mapping that has one of them binds none of its own.
+#[must_use]
+pub fn plan_around(
+    inventory: &Inventory,
+    policy: &Policy,
+    held: &Held,
+    released: &BTreeSet<Address>,
+) -> Plan {
     let resolutions = resolve(policy, inventory, held);
     let judge = Judge::new(inventory, policy, &resolutions);
     let mut spared = Spared::default();
@@ -109,7 +147,9 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
             .iter()
             .filter_map(|(name, mapping)| {
                 let resolution = resolutions.get(name)?;
-                Some((name, one(&judge, name, mapping, resolution, &spared)))
+                let plan = given_back(&judge, mapping, resolution, released)
+                    .unwrap_or_else(|| one(&judge, name, mapping, resolution, &spared));
+                Some((name, plan))
             })
             .collect();
         let before = (spared.fallen.len(), spared.passed_over.len());
@@ -148,6 +188,37 @@ pub fn plan(inventory: &Inventory, policy: &Policy, held: &Held) -> Plan {
         inspect,
         left_over: left_over.into_iter().collect(),
     }
+}
+
+/// The plan for a mapping of which the host has a function back.
+fn given_back(
+    judge: &Judge<'_>,
+    mapping: &Mapping,
+    resolution: &Resolution,
+    released: &BTreeSet<Address>,
+) -> Option<MappingPlan> {
+    let Resolution::Chosen(choices) = resolution else {
+        return None;
+    };
+    let mut back = choices.iter().map(|choice| choice.address);
+    let first = back.find(|address| released.contains(address))?;
+    let functions = choices.iter().map(|choice| {
+        let function = judge.inventory().get(choice.address);
+        let driver = function.and_then(|function| function.driver.as_deref());
+        Chosen {
+            address: choice.address,
+            why: choice.why.clone(),
+            companion: choice.companion,
+            bound: driver == Some(mapping.driver.driver()),
+        }
+    });
+    Some(MappingPlan {
+        verdict: Verdict::Released,
+        reason: format!("the host has {first} back until a reload, a rescan --take or a reboot"),
+        functions: functions.collect(),
+        refusals: Vec::new(),
+        lifted: Vec::new(),
+    })
 }
 
 fn one(

@@ -12,7 +12,7 @@ use super::{
     model::{Extent, GroupRule, Mapping, Policy},
     selector::{Answer, Candidate, Selector},
 };
-use crate::pci::{address::Address, inventory::Inventory};
+use crate::pci::{address::Address, function::Function, inventory::Inventory};
 
 /// The functions that each mapping held bound when it was last looked at.
 pub type Held = BTreeMap<String, BTreeSet<Address>>;
@@ -76,11 +76,11 @@ fn add_companions(
     let groups = inventory.groups();
     let chosen: BTreeSet<_> = resolutions.values().flat_map(addresses).collect();
     for (name, resolution) in resolutions {
-        let takes = policy.mappings.get(name).map(|mapping| mapping.group);
-        let Resolution::Chosen(choices) = resolution else {
+        let (Some(mapping), Resolution::Chosen(choices)) = (policy.mappings.get(name), resolution)
+        else {
             continue;
         };
-        if takes != Some(GroupRule::Take) {
+        if mapping.group == GroupRule::Refuse {
             continue;
         }
         let mut companions = BTreeMap::new();
@@ -89,8 +89,13 @@ fn add_companions(
             let group = function.and_then(|function| function.iommu_group);
             let members = group.and_then(|group| groups.get(&group));
             for address in members.map_or(&[][..], Vec::as_slice) {
-                let bridge = inventory.get(*address).is_none_or(is_bridge);
-                if !bridge && !chosen.contains(address) {
+                let may_be = |function: &Function| {
+                    let candidate = Candidate::new(function, inventory);
+                    let left_out = first_match(&mapping.exclude, &candidate);
+                    !is_bridge(function) && matches!(left_out, Ok(None))
+                };
+                let may_be = inventory.get(*address).is_some_and(may_be);
+                if may_be && !chosen.contains(address) {
                     companions.entry(*address).or_insert_with(|| Choice {
                         address: *address,
                         why: format!("same IOMMU group as {}", choice.address),
@@ -173,7 +178,9 @@ fn one(
     Resolution::Chosen(chosen)
 }
 
-fn wanted<'a>(
+/// The selector of `mapping` that chooses the candidate, unless one excludes
+/// it; `Err` if that is not known yet.
+pub(crate) fn wanted<'a>(
     mapping: &'a Mapping,
     candidate: &Candidate<'_>,
 ) -> Result<Option<&'a Selector>, Unknown> {

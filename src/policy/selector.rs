@@ -10,6 +10,7 @@ use super::pattern::{
 };
 use crate::{
     pci::{
+        address::Address,
         function::{Function, Role},
         inventory::Inventory,
     },
@@ -82,6 +83,12 @@ impl<'a> Candidate<'a> {
     #[must_use]
     pub fn function(&self) -> &'a Function {
         self.function
+    }
+
+    /// The network interfaces of the function at `address`.
+    pub(crate) fn interfaces(&self, address: Address) -> &'a [String] {
+        let function = self.inventory.get(address);
+        function.map_or(&[][..], |one| one.netdevs.as_slice())
     }
 }
 
@@ -195,10 +202,7 @@ fn is_vf_of(candidate: &Candidate<'_>, pfs: &[PfPattern], vfs: Option<&VfSet>) -
         (Some(_), None) => false,
     };
     wanted && {
-        let netdevs = candidate
-            .inventory
-            .get(pf)
-            .map_or(&[][..], |pf| pf.netdevs.as_slice());
+        let netdevs = candidate.interfaces(pf);
         pfs.iter().any(|pattern| pattern.matches(pf, netdevs))
     }
 }

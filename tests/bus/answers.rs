@@ -67,6 +67,14 @@ async fn each_state_has_its_answer_and_each_no_names_the_mapping() {
             ),
         ),
         ("failed", view(MappingState::Failed, "", &[])),
+        (
+            "back",
+            view(
+                MappingState::Released,
+                "the host has 0000:04:00.0 back",
+                &[],
+            ),
+        ),
     ];
     let (_bus, service, client) = serve(snapshot(1, states)).await;
     assert_eq!(client.resolve("gpu").await, yes());
@@ -93,9 +101,14 @@ async fn each_state_has_its_answer_and_each_no_names_the_mapping() {
         ),
         ("failed", "NotReady", "mapping 'failed' is failed"),
         (
+            "back",
+            "NotReady",
+            "mapping 'back' is released: the host has 0000:04:00.0 back",
+        ),
+        (
             "gpus",
             "UnknownMapping",
-            "no mapping is named 'gpus'; there are: absent, failed, gpu, pending, refused, stuck",
+            "no mapping is named 'gpus'; there are: absent, back, failed, gpu, pending, refused, stuck",
         ),
     ] {
         assert_eq!(client.resolve(name).await, no(error, text), "{name}");
@@ -164,6 +177,7 @@ async fn a_wait_does_not_wait_for_what_cannot_come() {
             ("late", pending(&[])),
             ("refused", view(MappingState::Refused, "no", &[])),
             ("stuck", view(MappingState::Stuck, "", &[])),
+            ("back", view(MappingState::Released, "", &[])),
         ],
     ))
     .await;
@@ -172,10 +186,11 @@ async fn a_wait_does_not_wait_for_what_cannot_come() {
     for (name, error, text) in [
         ("refused", "Refused", "mapping 'refused' is refused: no"),
         ("stuck", "Stuck", "mapping 'stuck' is stuck"),
+        ("back", "NotReady", "mapping 'back' is released"),
         (
             "gpus",
             "UnknownMapping",
-            "no mapping is named 'gpus'; there are: gpu, late, refused, stuck",
+            "no mapping is named 'gpus'; there are: back, gpu, late, refused, stuck",
         ),
     ] {
         let answer = client.resolve_wait(name, FOR_EVER).await;

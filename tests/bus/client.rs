@@ -126,10 +126,32 @@ impl Client {
         reply.await.map(drop)
     }
 
+    pub(crate) async fn rescan_take(&self) -> Result<(), Refusal> {
+        let reply = self.send((NAME, ROOT, MANAGER), "RescanTake", &());
+        reply.await.map(drop)
+    }
+
+    /// Gives back what this names, or all.
+    pub(crate) async fn restore(&self, target: Option<&str>) -> Result<(), Refusal> {
+        let to = (NAME, ROOT, MANAGER);
+        let reply = match target {
+            Some(target) => self.send(to, "Restore", &target).await,
+            None => self.send(to, "RestoreAll", &()).await,
+        };
+        reply.map(drop)
+    }
+
     /// The plan, as the JSON text that it is.
     pub(crate) async fn plan(&self) -> String {
         let reply = self.send((NAME, ROOT, MANAGER), "Plan", &()).await;
         reply.unwrap().body().deserialize().unwrap()
+    }
+
+    /// An explanation, as the JSON that it is.
+    pub(crate) async fn explain(&self, target: &str) -> Result<serde_json::Value, Refusal> {
+        let reply = self.send((NAME, ROOT, MANAGER), "Explain", &target);
+        let json: String = reply.await?.body().deserialize().unwrap();
+        Ok(serde_json::from_str(&json).unwrap())
     }
 
     /// All properties of an interface as text.
@@ -257,6 +279,10 @@ fn line(message: &Message) -> String {
             let (name, state, addresses): (String, String, Vec<String>) =
                 body.deserialize().unwrap();
             add(format!("{name} {state} {addresses:?}"));
+        }
+        "Drifted" => {
+            let (mapping, text): (String, String) = body.deserialize().unwrap();
+            add(format!("{mapping}: {text}"));
         }
         "Changed" => add(body.deserialize::<u64>().unwrap().to_string()),
         "InterfacesAdded" => {

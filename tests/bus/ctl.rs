@@ -21,7 +21,7 @@ fn command(address: &str, args: &[&str]) -> Command {
 }
 
 /// Runs it beside the test's own runtime, which serves nobody meanwhile.
-async fn ctl(address: &str, args: &[&str]) -> (i32, String, String) {
+pub(crate) async fn ctl(address: &str, args: &[&str]) -> (i32, String, String) {
     let mut command = command(address, args);
     let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await

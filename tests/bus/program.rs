@@ -1,4 +1,4 @@
-//! The daemon's program, in a dry run over a directory that looks like `/sys`.
+//! The daemon's program, mostly in a dry run, over a directory that looks like `/sys`.
 
 use std::{
     fs::{self, File},
@@ -34,20 +34,54 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(tree: &Tree, config: Option<&str>, address: &str) -> Self {
+        Self::start_with(tree, config, address, &[])
+    }
+
+    /// A dry run with these as its directories.
+    pub(crate) fn start_with(
+        tree: &Tree,
+        config: Option<&str>,
+        address: &str,
+        directories: &[(&str, &Path)],
+    ) -> Self {
+        Self::launch(tree, config, address, |command| {
+            command.arg("--dry-run").envs(directories.iter().copied());
+        })
+    }
+
+    /// One that writes what it would write, with these as its directories.
+    pub(crate) fn in_earnest(
+        tree: &Tree,
+        config: &str,
+        address: &str,
+        directories: &[(&str, &Path)],
+    ) -> Self {
+        Self::launch(tree, Some(config), address, |command| {
+            command.envs(directories.iter().copied());
+        })
+    }
+
+    fn launch(
+        tree: &Tree,
+        config: Option<&str>,
+        address: &str,
+        more: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         if let Some(config) = config {
             fs::write(path("config.toml"), config).unwrap();
         }
-        let child = Command::new(env!("CARGO_BIN_EXE_vfio-bindd"))
-            .arg("--dry-run")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-bindd"));
+        // Nothing of whoever runs the test: no journal, no systemd.
+        command.env_clear();
+        more(&mut command);
+        let child = command
             .args(["--bus-address", address])
             .arg("--config")
             .arg(path("config.toml"))
             .arg("--sysfs-root")
             .arg(tree.root())
-            // Nothing of whoever runs the test: no journal, no systemd.
-            .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(path("log")).unwrap())

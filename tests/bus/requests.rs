@@ -3,7 +3,10 @@
 use std::process::Output;
 
 use tokio::process::Command;
-use vfio_bindd::{bus::publish::Request, engine::snapshot::Snapshot};
+use vfio_bindd::{
+    bus::publish::Request,
+    engine::{snapshot::Snapshot, target::Target, undo::Unrestored},
+};
 
 use crate::{
     client::{Client, soon},
@@ -77,6 +80,75 @@ async fn a_request_is_answered_when_the_daemon_has_done_it() {
     assert_eq!(soon(ask(true)).await.unwrap(), ending);
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn each_restore_is_what_was_asked_for_and_each_no_has_its_error() {
+    if !is_root("Restore reaches the daemon") {
+        return;
+    }
+    let bus = PrivateBus::start();
+    let mut service = Service::start(&bus.address(), one());
+    let client = Client::served(&bus.address()).await;
+    let text = || "0000:01:00.0 is in use".to_owned();
+    for (asked, wanted, result, error) in [
+        (Some("nic"), Target::Mapping("nic".to_owned()), Ok(()), ""),
+        (
+            Some(NIC),
+            Target::Function(NIC.parse().unwrap()),
+            Err(Unrestored::Refused(text())),
+            "Refused",
+        ),
+        (
+            Some("01:00.0"),
+            Target::Function(NIC.parse().unwrap()),
+            Err(Unrestored::Stuck(text())),
+            "Stuck",
+        ),
+        (
+            Some(""),
+            Target::Mapping(String::new()),
+            Err(Unrestored::Unknown(text())),
+            "UnknownMapping",
+        ),
+        (
+            None,
+            Target::All,
+            Err(Unrestored::Failed(text())),
+            "NotRestored",
+        ),
+        (
+            None,
+            Target::All,
+            Err(Unrestored::NothingTaken(text())),
+            "NothingTaken",
+        ),
+        (
+            None,
+            Target::All,
+            Err(Unrestored::NotReady(text())),
+            "NotReady",
+        ),
+    ] {
+        let call = tokio::spawn({
+            let client = client.clone();
+            async move { client.restore(asked).await }
+        });
+        let Request::Restore(target, answer) = service.request().await else {
+            unreachable!("a restore was asked for");
+        };
+        assert_eq!(target, wanted);
+        answer.send(result.clone()).unwrap();
+        let error = format!("org.vfiobindd1.Error.{error}");
+        let heard = soon(call).await.unwrap();
+        assert_eq!(heard, result.map_err(|_| (error, text())));
+    }
+    let take = tokio::spawn(async move { client.rescan_take().await });
+    let Request::RescanTake(answer) = service.request().await else {
+        unreachable!("a rescan that takes was asked for");
+    };
+    answer.send(Ok(())).unwrap();
+    assert_eq!(soon(take).await.unwrap(), Ok(()));
+}
+
 /// Calls as nobody, by a program of its own.
 async fn as_nobody(bus: &PrivateBus, arguments: &[&str]) -> Output {
     let call = Command::new("setpriv")
@@ -88,6 +160,15 @@ async fn as_nobody(bus: &PrivateBus, arguments: &[&str]) -> Output {
         .output();
     soon(call).await.unwrap()
 }
+
+/// What only root may call.
+const CHANGES: [(&str, &[&str]); 5] = [
+    ("Reload", &[]),
+    ("Rescan", &[]),
+    ("RescanTake", &[]),
+    ("Restore", &["string:nic"]),
+    ("RestoreAll", &[]),
+];
 
 const OURS: [&str; 2] = ["--dest=org.vfiobindd1", "/org/vfiobindd1"];
 
@@ -140,9 +221,10 @@ async fn everyone_may_read_and_only_root_may_change() {
         assert!(output.status.success(), "{member}: {error}");
         assert!(said.contains(wanted), "{member}: {said}");
     }
-    for member in ["Reload", "Rescan"] {
+    for (member, arguments) in CHANGES {
         let member = format!("org.vfiobindd1.Manager.{member}");
-        let error = refused(&bus, &[to, root, &member]).await;
+        let call = [&[to, root, member.as_str()], arguments].concat();
+        let error = refused(&bus, &call).await;
         let denied = "Error org.freedesktop.DBus.Error.AccessDenied";
         assert!(error.starts_with(denied), "{error}");
     }
@@ -177,9 +259,10 @@ async fn only_root_may_change_even_where_the_policy_file_is_missing() {
     let member = "org.vfiobindd1.Manager.Resolve";
     let output = as_nobody(&bus, &[to, root, member, "string:nic"]).await;
     assert!(output.status.success(), "nobody reaches the daemon");
-    for member in ["Reload", "Rescan"] {
+    for (member, arguments) in CHANGES {
         let member = format!("org.vfiobindd1.Manager.{member}");
-        let error = refused(&bus, &[to, root, &member]).await;
+        let call = [&[to, root, member.as_str()], arguments].concat();
+        let error = refused(&bus, &call).await;
         let wanted = "Error org.vfiobindd1.Error.AccessDenied: \
                       only root may do this; the caller's uid is 65534";
         assert_eq!(error.trim_end(), wanted);

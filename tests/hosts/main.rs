@@ -2,8 +2,9 @@
 //! configs gives the plan beside it.
 //!
 //! `HOST.jsonl` is a recorded host, `HOST/CASE.toml` a config for it and
-//! `HOST/CASE.plan` what is planned. `BLESS=1 cargo test --test hosts` writes
-//! hosts and plans anew; read them before you commit them.
+//! `HOST/CASE.plan` what is planned; `explain/` has what is said of some of it.
+//! `BLESS=1 cargo test --test hosts` writes hosts, plans and
+//! explanations anew; read them before you commit them.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +12,9 @@
     reason = "a test says no by a panic"
 )]
 
+mod explanations;
 mod make;
+mod pins;
 mod plans;
 mod records;
 mod render;

@@ -23,12 +23,7 @@ pub(crate) fn render(plan: &Plan) -> String {
 }
 
 fn render_mapping(text: &mut String, name: &str, plan: &MappingPlan) {
-    let verdict = match plan.verdict {
-        Verdict::Ready => "ready",
-        Verdict::Pending => "pending",
-        Verdict::Absent => "absent",
-        Verdict::Refused => "refused",
-    };
+    let verdict = plan.verdict.as_str();
     let colon = if plan.reason.is_empty() { "" } else { ": " };
     let mut lines = Vec::new();
     for one in &plan.functions {

@@ -10,7 +10,7 @@ use std::{
 use crate::{file, members::members, path};
 
 /// What only root may call.
-const CHANGES: [&str; 2] = ["Reload", "Rescan"];
+const CHANGES: [&str; 5] = ["Reload", "Rescan", "RescanTake", "Restore", "RestoreAll"];
 
 #[test]
 fn everyone_may_read_and_only_root_may_change() {

@@ -66,8 +66,10 @@ fn a_restart_finds_what_was_held_and_everyone_can_read_it() {
     has(&[
         "RuntimeDirectory=vfio-bindd",
         "RuntimeDirectoryPreserve=yes",
+        "StateDirectory=vfio-bindd",
     ]);
     assert!(values("RuntimeDirectoryMode").is_empty());
+    assert!(values("StateDirectoryMode").is_empty());
 }
 
 #[test]

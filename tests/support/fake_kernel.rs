@@ -38,6 +38,8 @@ pub(crate) struct Kernel {
     modules: BTreeSet<String>,
     /// Addresses at which vfio-pci's probe says EINVAL.
     pub(crate) bad_probe: BTreeSet<String>,
+    /// Drivers whose probe says EIO.
+    pub(crate) sick: BTreeSet<String>,
     /// How often bind says EAGAIN before it works.
     pub(crate) not_yet: u32,
     /// Addresses that go when their native driver is unbound.
@@ -51,6 +53,12 @@ pub(crate) struct Kernel {
     /// attributes is read.
     pub(crate) renames: BTreeMap<String, Vec<String>>,
     pub(crate) writes: Vec<(String, String)>,
+    /// Inode numbers of functions.
+    nodes: BTreeMap<String, u64>,
+    /// How often udev is found busy yet.
+    pub(crate) udev_busy: u32,
+    /// Whoever writes is killed at this write from now on, before it or after.
+    pub(crate) killed_at: Option<(u32, Killed)>,
     /// Files of the host beside sysfs, by their absolute path.
     pub(crate) host_files: BTreeMap<String, String>,
     /// Attributes whose reading says EIO.
@@ -67,6 +75,13 @@ pub(crate) struct Kernel {
     pub(crate) forbidden: BTreeSet<String>,
 }
 
+/// When a writer is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Killed {
+    BeforeIt,
+    AfterIt,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Fake(pub(crate) Mutex<Kernel>);
 
@@ -80,6 +95,8 @@ impl Fake {
         fake.with(|kernel| {
             kernel.drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
             kernel.open_nodes = Some(Vec::new());
+            let boot = "/proc/sys/kernel/random/boot_id".to_owned();
+            kernel.host_files.insert(boot, "a-boot\n".to_owned());
             kernel.network = Some(Network::default());
             // udev runs, and knows the null device.
             let null = "/run/udev/data/c1:3".to_owned();
@@ -109,6 +126,8 @@ impl Fake {
                 format!("bus/pci/devices/{address}"),
                 format!("../../../{place}"),
             );
+            let node = u64::try_from(kernel.nodes.len()).unwrap() + 100;
+            kernel.nodes.insert(address.to_owned(), node);
             let defaults = [
                 ("vendor", "0x8086"),
                 ("device", "0x10d3"),
@@ -181,6 +200,51 @@ impl Fake {
 
     pub(crate) fn override_of(&self, address: &str) -> Option<String> {
         self.with(|kernel| kernel.overrides.get(address).cloned())
+    }
+
+    /// Another device of the same kind sits at `address` from now on.
+    pub(crate) fn replug(&self, address: &str) {
+        self.with(|kernel| {
+            kernel.bound.remove(address);
+            kernel.overrides.remove(address);
+            *kernel.nodes.get_mut(address).unwrap() += 1000;
+        });
+    }
+
+    /// The driver's module is unloaded, and is not there any more.
+    pub(crate) fn lose_driver(&self, driver: &str) {
+        self.with(|kernel| kernel.drivers.remove(driver));
+    }
+
+    /// Somebody takes the device out.
+    pub(crate) fn unplug(&self, address: &str) {
+        self.with(|kernel| kernel.remove(address));
+    }
+
+    /// Runs `work`, which may be killed; `None` if it was.
+    pub(crate) fn mortal<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        self.with(|kernel| kernel.killed_at = None);
+        match done {
+            Ok(done) => Some(done),
+            Err(reason) if reason.is::<Killed>() => None,
+            Err(reason) => std::panic::resume_unwind(reason),
+        }
+    }
+
+    /// Counts a write; kills the writer if its time has come.
+    fn is_the_end(&self, when: Killed) {
+        let end = self.with(|kernel| match &mut kernel.killed_at {
+            Some((0, at)) => *at == when,
+            Some((left, _)) => {
+                *left -= u32::from(when == Killed::AfterIt);
+                false
+            }
+            None => false,
+        });
+        if end {
+            std::panic::resume_unwind(Box::new(when));
+        }
     }
 
     pub(crate) fn writes(&self) -> Vec<String> {
@@ -294,6 +358,9 @@ impl Kernel {
         if self.not_yet > 0 {
             self.not_yet -= 1;
             return Err(errno(Errno::AGAIN));
+        }
+        if self.sick.contains(driver) {
+            return Err(errno(Errno::IO));
         }
         if driver == "vfio-pci" && self.bad_probe.contains(address) {
             return Err(errno(Errno::INVAL));
@@ -420,7 +487,27 @@ impl Sysfs for Fake {
         Ok(bytes.into_iter().skip(offset).take(length).collect())
     }
 
+    fn node(&self, path: &str) -> io::Result<u64> {
+        self.with(|kernel| {
+            let address = path.rsplit('/').next().unwrap_or_default();
+            let node = kernel
+                .nodes
+                .get(address)
+                .filter(|_| kernel.is_there(address));
+            node.copied().ok_or_else(|| errno(Errno::NOENT))
+        })
+    }
+
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
+        self.is_the_end(Killed::BeforeIt);
+        let written = self.write_whole(path, value);
+        self.is_the_end(Killed::AfterIt);
+        written
+    }
+}
+
+impl Fake {
+    fn write_whole(&self, path: &str, value: &str) -> io::Result<()> {
         self.with(|kernel| {
             kernel.writes.push((path.to_owned(), value.to_owned()));
             let parts: Vec<_> = path.split('/').collect();
@@ -456,6 +543,10 @@ impl Sysfs for Fake {
 impl Host for Fake {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
+            if path == "/run/udev/queue" && kernel.udev_busy > 0 {
+                kernel.udev_busy -= 1;
+                return Ok(Vec::new());
+            }
             if kernel.forbidden.contains(path) {
                 return Err(errno(Errno::ACCESS));
             }

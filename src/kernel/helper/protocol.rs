@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kernel::order::{Order, Outcome},
+    kernel::order::{Order, Outcome, Return, Returned},
     pci::{address::Address, function::Inspection},
 };
 
@@ -20,6 +20,8 @@ pub enum Request {
     },
     /// Bind a function.
     Apply(Order),
+    /// Give a function back to the host.
+    Restore(Return),
 }
 
 /// A helper's answer.
@@ -30,4 +32,6 @@ pub enum Reply {
     Inspected(Option<Inspection>),
     /// To [`Request::Apply`].
     Applied(Outcome),
+    /// To [`Request::Restore`].
+    Restored(Returned),
 }

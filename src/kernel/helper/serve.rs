@@ -12,6 +12,7 @@ use crate::kernel::{
     apply::{Modprobe, apply},
     host::ThisHost,
     inspect::inspect,
+    restore::restore,
     sysfs::HostSysfs,
     usage::{Look, Tables},
 };
@@ -48,6 +49,7 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
                 serial_known,
             } => Reply::Inspected(inspect(look, address, serial_known)),
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
+            Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
         };
         let mut line = serde_json::to_vec(&reply)?;
         line.push(b'\n');

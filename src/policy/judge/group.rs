@@ -19,6 +19,14 @@ fn manages_dma_itself(driver: &str) -> bool {
     matches!(driver, "pci-stub" | "pcieport")
 }
 
+/// The driver of a member of an IOMMU group that does not leave DMA to
+/// userspace (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+pub(crate) fn keeps_group(member: &Function) -> Option<&str> {
+    member
+        .native_driver()
+        .filter(|driver| !manages_dma_itself(driver))
+}
+
 impl<'a> Judge<'a> {
     /// A member of its IOMMU group that would keep vfio from opening it and
     /// that no mapping binds.
@@ -89,9 +97,8 @@ impl<'a> Judge<'a> {
         });
     }
 
-    /// Other members of its IOMMU group, and the driver of each, that do not
-    /// leave DMA to userspace
-    /// (drivers/iommu/iommu.c, `iommu_group_claim_dma_owner`, v6.12).
+    /// Other members of its IOMMU group, and the driver of each, that keep the
+    /// group from userspace.
     fn holders(&self, function: &Function) -> impl Iterator<Item = (&'a Function, &'a str)> {
         let own = function.address;
         let group = function.iommu_group;
@@ -100,8 +107,7 @@ impl<'a> Judge<'a> {
         members
             .filter_map(|address| self.inventory.get(*address))
             .filter(move |other| other.address != own)
-            .filter_map(|other| Some((other, other.native_driver()?)))
-            .filter(|(_, driver)| !manages_dma_itself(driver))
+            .filter_map(|other| Some((other, keeps_group(other)?)))
     }
 
     /// The mappings that bind the function at `address`, asked for `asker`.

@@ -5,10 +5,12 @@ pub(crate) mod bench;
 pub(crate) mod boot;
 pub(crate) mod bus;
 pub(crate) mod clients;
+pub(crate) mod explain;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;
 pub(crate) mod lab;
 pub(crate) mod package;
+pub(crate) mod restore;
 
 use std::time::Duration;
 
@@ -34,7 +36,8 @@ pub(crate) fn same(what: &str, found: &str, wanted: &str) -> Result<()> {
     })
 }
 
-/// Gives every function back to its native driver, without the daemon's help.
+/// Gives every function back to its native driver, without the daemon's help,
+/// which is to know of nothing then.
 ///
 /// An override is cleared by a newline; the kernel then asks all drivers anew.
 pub(crate) fn give_back(guest: &mut Guest) -> Result<()> {
@@ -46,7 +49,8 @@ pub(crate) fn give_back(guest: &mut Guest) -> Result<()> {
                  echo > $device/driver_override
                  echo $address > $device/driver/unbind
                  echo $address > /sys/bus/pci/drivers_probe || true
-             done",
+             done
+             rm -rf /var/lib/vfio-bindd/undo",
             Duration::from_secs(120),
         )
         .map(drop)

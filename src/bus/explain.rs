@@ -1,0 +1,53 @@
+//! What Explain answers: the explanation of what was last published, with how
+//! far the daemon is.
+//!
+//! Made when somebody asks, out of the snapshot, and never on the daemon's loop.
+
+use super::api::BusError;
+use crate::{
+    engine::snapshot::{DaemonState, Snapshot},
+    policy::explain::{ExplainError, Explanation, Live, Target, explain},
+};
+
+/// Explains the function or the mapping that `text` names.
+///
+/// # Errors
+/// If there is none, or if the daemon knows nothing yet.
+pub(super) fn answer(snapshot: &Snapshot, text: &str) -> Result<Explanation, BusError> {
+    let target: Target = text
+        .parse()
+        .map_err(|error| BusError::UnknownFunction(format!("{error}")))?;
+    let Some(basis) = &snapshot.basis else {
+        return Err(if snapshot.state == DaemonState::Failed {
+            let why = &snapshot.reason;
+            BusError::InvalidConfig(format!("the config is not valid: {why}"))
+        } else {
+            BusError::NotReady("nothing is known yet: the first pass is not over".to_owned())
+        });
+    };
+    let mut explanation = explain(&basis.inventory, &basis.policy, &snapshot.plan, &target)
+        .map_err(|error| match error {
+            ExplainError::UnknownMapping { .. } => BusError::UnknownMapping(error.to_string()),
+            ExplainError::UnknownFunction(_) => BusError::UnknownFunction(error.to_string()),
+        })?;
+    explanation.add(live(snapshot, &target));
+    Ok(explanation)
+}
+
+fn live(snapshot: &Snapshot, target: &Target) -> Live {
+    let found = match target {
+        Target::Function(address) => snapshot
+            .functions
+            .get(address)
+            .map(|view| (view.state.to_string(), view.reason.clone())),
+        Target::Mapping(name) => snapshot
+            .mappings
+            .get(name)
+            .map(|view| (view.state.to_string(), view.reason.clone())),
+    };
+    let (state, reason) = found.unzip();
+    Live {
+        state,
+        reason: reason.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,89 @@
+//! What helpers answer, as events for the engine.
+//!
+//! Pure: the kernel layer's words in, the engine's out.
+
+use crate::{
+    engine::{
+        event::{Event, Outcome},
+        restore::Returned,
+    },
+    kernel::{
+        helper::{
+            pool::PoolError,
+            protocol::{Reply, Request},
+        },
+        order,
+    },
+    pci::address::Address,
+};
+
+/// What a helper's answer means to the engine.
+pub(super) fn helped(
+    address: Address,
+    request: &Request,
+    reply: Result<Reply, PoolError>,
+) -> Event {
+    match (request, reply) {
+        (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
+        (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
+        (_, Ok(Reply::Restored(returned))) => Event::Restored(address, back(returned)),
+        (Request::Inspect { .. }, Err(error)) => {
+            Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
+        }
+        (Request::Apply(_), Err(error)) => {
+            let step = "asking a helper".to_owned();
+            let text = error.to_string();
+            // How far one came that broke off, nobody knows.
+            let touched = !matches!(error, PoolError::Start(_));
+            let outcome = Outcome::Failed {
+                step,
+                text,
+                touched,
+            };
+            Event::Applied(address, outcome)
+        }
+        (Request::Restore(_), Err(error)) => {
+            let step = "asking a helper".to_owned();
+            let text = error.to_string();
+            let released = (!matches!(error, PoolError::Start(_))).then_some(true);
+            let returned = Returned::Failed {
+                step,
+                text,
+                released,
+            };
+            Event::Restored(address, returned)
+        }
+    }
+}
+
+fn ended(outcome: order::Outcome) -> Outcome {
+    match outcome {
+        order::Outcome::Bound { from } => Outcome::Bound(from),
+        order::Outcome::AlreadyBound => Outcome::AlreadyBound,
+        order::Outcome::Gone => Outcome::Gone,
+        order::Outcome::Refused { text } => Outcome::Refused(text),
+        order::Outcome::Failed { step, text } => Outcome::Failed {
+            step: step.as_str().to_owned(),
+            text,
+            touched: step.touches(),
+        },
+    }
+}
+
+fn back(returned: order::Returned) -> Returned {
+    match returned {
+        order::Returned::Given { driver } => Returned::Given(driver),
+        order::Returned::Untaken { text } => Returned::Untaken(text),
+        order::Returned::Gone => Returned::Gone,
+        order::Returned::Refused { text, released } => Returned::Refused { text, released },
+        order::Returned::Failed {
+            step,
+            text,
+            released,
+        } => Returned::Failed {
+            step: step.as_str().to_owned(),
+            text,
+            released: Some(released),
+        },
+    }
+}
