@@ -27,11 +27,17 @@ const EARLY: &str = "sed -e '/^\\(After\\|Wants\\)=/d; /^PrivateTmp/d' \
      -e 's/^\\[Unit\\]/&\\nDefaultDependencies=no\\nBefore=local-fs-pre.target sysinit.target\\n\
 Wants=local-fs-pre.target modprobe@vfio_pci.service\\nAfter=modprobe@vfio_pci.service/' \
      -e 's,^ExecStart=.*,& --config /etc/lab-early.toml\\nExecStartPost=+/bin/sh /etc/lab-early.sh,' \
+     -e 's/^TimeoutStartSec=.*/TimeoutStartSec=180s/' \
      -e 's/^WantedBy=.*/WantedBy=sysinit.target/' /usr/lib/systemd/system/vfio-bindd.service";
 
-/// What the unit keeps of the moment at which it was ready.
-const SNAPSHOT: &str = "findmnt -N 1 -rno TARGET >/run/lab-early-mounts\n\
-     vfio-bindctl --config /etc/lab-early.toml plan --json >/run/lab-early-plan\n";
+/// What the unit keeps of the moment at which it was ready; mounts wait for it.
+/// On a busy machine this may need more time than a look at a function gets.
+const SNAPSHOT: &str = "findmnt -N 1 -rno TARGET >/run/lab-early-mounts
+for try in 1 2 3 4 5 6; do
+    vfio-bindctl --config /etc/lab-early.toml plan --json >/run/lab-early-plan
+    [ \"$(jq -r .mappings.all.verdict /run/lab-early-plan)\" = pending ] || exit 0
+done
+";
 
 pub(super) fn before_mounts(guest: &mut Guest) -> Result<()> {
     idle(guest)?;
