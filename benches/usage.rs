@@ -21,7 +21,7 @@ use std::{
 
 use vfio_bindd::{
     kernel::{
-        host::{Host, Network, Open, OpenNode},
+        host::{Host, Network, Open, OpenNode, Stat},
         sysfs::HostSysfs,
         usage::{Look, Tables, usage},
     },
@@ -74,6 +74,10 @@ impl Host for Below {
         let entries = fs::read_dir(self.at(path))?;
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stat> {
+        fs::metadata(self.at(path)).map(|_| Stat::default())
     }
 
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {

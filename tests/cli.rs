@@ -121,7 +121,7 @@ fn a_dump_is_planned_on_elsewhere() {
     let (code, out, err) = ctl(&elsewhere, &["plan", "--config", &policy, "--host", host]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(
-        err.contains("host.jsonl: line 2: this is no function"),
+        err.contains("host.jsonl: line 3: this is no function"),
         "{err}"
     );
     let (code, _, err) = ctl(
@@ -187,6 +187,95 @@ fn each_failure_is_one_clear_line() {
     let (code, _, err) = ctl(&tree, &["stauts"]);
     assert_eq!(code, 2);
     assert!(err.contains("status"), "{err}");
+}
+
+/// A record of a host with what `facts` says beside its functions.
+fn record(tree: &Tree, name: &str, facts: &str) -> String {
+    let (_, dump, _) = ctl(tree, &["dump"]);
+    let lines = dump.lines().filter(|line| !line.starts_with("{\"facts\":"));
+    let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+    assert_eq!(lines.len(), 3, "{dump}");
+    lines.insert(1, format!("{{\"facts\":{facts}}}"));
+    let path = tree.root().join(name);
+    fs::write(&path, lines.join("\n")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_doctor_ends_with_1_where_something_fails_and_with_0_where_it_does_not() {
+    let tree = host();
+    let file = config(&tree, ONE);
+    let well = record(&tree, "well.jsonl", "{\"iommus\":{\"known\":[\"dmar0\"]}}");
+    let (code, out, err) = ctl(&tree, &["doctor", "--config", &file, "--host", &well]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.starts_with("ok    config           valid, 1 mapping\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("warn  service          cannot be judged: "),
+        "{out}"
+    );
+    assert!(
+        out.contains("\n                       -> run it as root"),
+        "{out}"
+    );
+    assert!(out.ends_with(" warn, 0 fail\n"), "{out}");
+
+    let off = record(
+        &tree,
+        "off.jsonl",
+        "{\"cpu\":\"intel\",\"iommus\":{\"known\":[]}}",
+    );
+    let args = ["doctor", "--config", &file, "--host", &off, "--json"];
+    let (code, out, err) = ctl(&tree, &args);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let iommu = findings.iter().find(|one| one["name"] == "iommu").unwrap();
+    assert_eq!(iommu["level"], "fail");
+    assert!(iommu["advice"].as_str().unwrap().contains("intel_iommu=on"));
+    let failed = findings.iter().filter(|one| one["level"] == "fail");
+    assert_eq!(report["fail"], failed.count());
+
+    // A config that is not valid is a finding, and the rest is still told.
+    let bad = config(&tree, "[mapping.nic]\nmatch = { nume = 1 }\n");
+    let (code, out, err) = ctl(&tree, &["doctor", "--config", &bad, "--host", &well]);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    assert!(
+        out.contains(&format!("is not valid: {bad}:2:11: unknown key")),
+        "{out}"
+    );
+    assert!(out.contains("ok    iommu "), "{out}");
+    // A record that cannot be read is no host.
+    let (code, out, err) = ctl(&tree, &["doctor", "--host", "/nowhere"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("/nowhere: No such file"), "{err}");
+}
+
+#[test]
+fn the_doctor_looks_at_this_host_and_needs_no_daemon() {
+    let tree = host();
+    tree.bind(TWIN);
+    let file = config(&tree, ONE);
+    let (_, out, _) = ctl(&tree, &["doctor", "--config", &file]);
+    assert!(
+        out.contains("mapping          nic: can be bound: 0000:00:02.0\n"),
+        "{out}"
+    );
+    // Nobody set its override: its ID was given to the driver.
+    assert!(
+        out.contains("warn  unmapped         a vfio driver has 0000:00:03.0,"),
+        "{out}"
+    );
+    assert!(out.contains("fail  iommu            off"), "{out}");
+    // What a dump says of a host is what the host says.
+    let (_, dump, _) = ctl(&tree, &["dump"]);
+    let path = tree.root().join("host.jsonl");
+    fs::write(&path, dump).unwrap();
+    let path = path.to_str().unwrap();
+    let (_, there, _) = ctl(&tree, &["doctor", "--config", &file, "--host", path]);
+    assert_eq!(there, out);
 }
 
 #[test]

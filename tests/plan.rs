@@ -14,6 +14,7 @@ use vfio_bindd::{
     pci::{
         function::{Header, Role},
         id::ClassCode,
+        inventory::Inventory,
         usage::Fact,
     },
     policy::{
@@ -317,7 +318,7 @@ fn a_serial_term_asks_only_for_what_the_other_terms_leave() {
 
 #[test]
 fn a_recorded_host_is_the_same_host() {
-    use vfio_bindd::kernel::record;
+    use vfio_bindd::kernel::record::{self, Record};
     let mut host = inventory([
         nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0")),
         nic("10000:01:00.1").with(|one| {
@@ -328,10 +329,15 @@ fn a_recorded_host_is_the_same_host() {
             one.inspection.get_or_insert_default().serial = Some("48-b0".to_owned());
         }),
     ]);
-    let text = record::write(&host, "6.12.0").unwrap_or_default();
-    assert_eq!(record::parse(&text), Ok(host.clone()));
+    let of = |inventory: &Inventory| Record {
+        kernel: "6.12.0".to_owned(),
+        facts: None,
+        inventory: inventory.clone(),
+    };
+    let text = record::write(&of(&host)).unwrap_or_default();
+    assert_eq!(record::parse(&text), Ok(of(&host)));
     record::redact(&mut host);
-    let text = record::write(&host, "6.12.0").unwrap_or_default();
+    let text = record::write(&of(&host)).unwrap_or_default();
     assert!(!text.contains("48-b0"), "{text}");
     for (bad, wanted) in [
         ("", "line 1: the text is empty"),
@@ -343,6 +349,14 @@ fn a_recorded_host_is_the_same_host() {
         (
             "{\"vfio-bindd-host\":1,\"kernel\":\"\"}\n\n{\"address\":1}\n",
             "line 3: this is no function",
+        ),
+        (
+            "{\"vfio-bindd-host\":1,\"kernel\":\"\"}\n{\"facts\":{\"cpv\":1}}\n",
+            "line 2: these are no facts of a host: unknown field `cpv`",
+        ),
+        (
+            "{\"vfio-bindd-host\":1,\"kernel\":\"\"}\n{\"facts\":{}}\n{\"facts\":{}}\n",
+            "line 3: the host's facts are there twice",
         ),
     ] {
         let error = record::parse(bad)

@@ -99,6 +99,15 @@ pub enum Verb {
         #[command(flatten)]
         json: Json,
     },
+    /// Say what of this host stands in the way of virtual machines (needs no daemon)
+    Doctor {
+        /// Examine this recorded host instead
+        #[arg(long, value_name = "DUMP")]
+        host: Option<PathBuf>,
+        /// Print JSON
+        #[command(flatten)]
+        json: Json,
+    },
     /// Print each change of a mapping as it comes
     Watch(Json),
     /// Record this host as text, for a bug report (needs no daemon)

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     args::{Cli, Format, Verb},
     client::Client,
+    doctor,
     exit::{Exit, Stop},
     explain::{self, Ask},
     formats,
@@ -22,7 +23,13 @@ use super::{
     show,
 };
 use crate::{
-    kernel::{helper::serve::serve, names, record, scan::scan_all, sysfs::HostSysfs},
+    kernel::{
+        helper::serve::serve,
+        names,
+        record::{self, Record},
+        scan::scan_all,
+        sysfs::HostSysfs,
+    },
     pci::{address::Slot, inventory::Inventory},
     policy::config::parse,
 };
@@ -108,6 +115,9 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             explain::pin(out, config, root, host.as_deref(), &name, json.json).await
         }
         Verb::Check { file, json } => check(out, file.as_deref().or(config), json.json),
+        Verb::Doctor { host, json } => {
+            doctor::run(out, config, root, host.as_deref(), json.json).await
+        }
         Verb::Watch(json) => watch(out, bus, json.json).await,
         Verb::Dump { redact } => dump(out, root, redact).await,
         Verb::Reload => Client::connect(bus).await?.order("Reload").await,
@@ -287,6 +297,10 @@ async fn dump(out: &mut Stdout, root: &Path, redact: bool) -> Result<(), Stop> {
         record::redact(&mut host.inventory);
     }
     let kernel = rustix::system::uname();
-    let text = record::write(&host.inventory, &kernel.release().to_string_lossy())?;
+    let text = record::write(&Record {
+        kernel: kernel.release().to_string_lossy().into_owned(),
+        facts: host.survey().await?,
+        inventory: host.inventory,
+    })?;
     Ok(out.write_all(text.as_bytes())?)
 }

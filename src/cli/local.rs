@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 
 use super::exit::{Exit, Stop};
 use crate::{
@@ -18,13 +21,20 @@ use crate::{
             pool::Pool,
             protocol::{Reply, Request},
         },
+        host::ThisHost,
         record,
         scan::scan_all,
+        survey::{self, Survey},
         sysfs::HostSysfs,
     },
-    pci::{address::Address, function::Inspection, inventory::Inventory},
+    pci::{
+        address::Address,
+        function::{Inspection, is_vfio_driver},
+        inventory::Inventory,
+    },
     policy::{
         config::{ConfigErrors, Source, parse},
+        doctor::facts::{HostFacts, Seen},
         model::Policy,
         plan::{Plan, plan},
         resolve::Held,
@@ -58,6 +68,8 @@ pub(super) struct Host {
     /// What to use as `/sys`, `None` of a recorded host: nobody can look there.
     root: Option<PathBuf>,
     pub(super) inventory: Inventory,
+    /// What the record has beside the functions.
+    facts: Option<HostFacts>,
     /// Whether any function was inspected.
     pub(super) inspected: bool,
     /// Functions whose inspection did not come back, or not well.
@@ -74,9 +86,11 @@ impl Host {
             Stop::new(Exit::Usage, format!("{}: {error}", file.display()))
         };
         let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        let record = record::parse(&text).map_err(|error| failed(&error))?;
         Ok(Self {
             root: None,
-            inventory: record::parse(&text).map_err(|error| failed(&error))?,
+            inventory: record.inventory,
+            facts: record.facts,
             inspected: false,
             silent: Vec::new(),
         })
@@ -90,6 +104,7 @@ impl Host {
         Ok(Self {
             root: Some(root.to_owned()),
             inventory,
+            facts: None,
             inspected: false,
             silent: Vec::new(),
         })
@@ -114,6 +129,44 @@ impl Host {
     pub(super) async fn inspect_all(&mut self) -> Result<(), Stop> {
         let all = self.inventory.iter().map(|one| one.address).collect();
         self.inspect(all).await
+    }
+
+    /// Inspects what vfio drivers have, which a plan need not know more of.
+    pub(super) async fn inspect_bound(&mut self) -> Result<(), Stop> {
+        let bound = self.inventory.iter().filter(|one| {
+            let driver = one.driver.as_deref();
+            one.inspection.is_none() && driver.is_some_and(is_vfio_driver)
+        });
+        let bound = bound.map(|one| one.address).collect();
+        self.inspect(bound).await
+    }
+
+    /// What is known of the host beside its functions, `None` if it is of an old
+    /// record. The cluster file system of Proxmox VE is asked aside: it may
+    /// never answer.
+    pub(super) async fn survey(&self) -> Result<Option<HostFacts>, Stop> {
+        let Some(root) = &self.root else {
+            return Ok(self.facts.clone());
+        };
+        let kernel = rustix::system::uname();
+        let sysfs = HostSysfs::new(root);
+        let mut facts = survey::survey(Survey {
+            sysfs: &sysfs,
+            host: &ThisHost,
+            inventory: &self.inventory,
+            kernel: &kernel.release().to_string_lossy(),
+        });
+        let proxmox = spawn_blocking(|| survey::proxmox(&ThisHost));
+        facts.proxmox = match timeout(PATIENCE, proxmox).await {
+            Ok(answer) => answer
+                .map_err(|error| Stop::failure(error.to_string()))?
+                .into(),
+            Err(_) => Seen::Unseen(format!(
+                "/etc/pve does not answer within {} s",
+                PATIENCE.as_secs()
+            )),
+        };
+        Ok(Some(facts))
     }
 
     /// Inspects these functions, where that is possible.

@@ -3,6 +3,7 @@
 pub mod args;
 mod client;
 mod commands;
+mod doctor;
 mod exit;
 mod explain;
 mod formats;

@@ -37,9 +37,9 @@ impl Screen {
     /// `text` in the colour of `state`.
     pub(super) fn state(self, state: &str, text: &str) -> String {
         let code = match state {
-            "bound" | "ready" => "32",
-            "pending" | "starting" | "absent" | "degraded" | "released" => "33",
-            "refused" | "stuck" | "failed" => "31",
+            "bound" | "ready" | "ok" => "32",
+            "pending" | "starting" | "absent" | "degraded" | "released" | "warn" => "33",
+            "refused" | "stuck" | "failed" | "fail" => "31",
             _ => return text.to_owned(),
         };
         if self.colour {
@@ -110,6 +110,30 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         }
         line
     }
+}
+
+/// `text` in lines that fit on the screen after `indent`, which all but the
+/// first begin with; words are never cut.
+pub(super) fn wrap(text: &str, indent: &str, screen: Screen) -> String {
+    let start = indent.chars().count();
+    let width = screen.width.unwrap_or(usize::MAX);
+    let mut lines = String::new();
+    let mut at = start;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if at == start {
+            at += length;
+        } else if at + 1 + length > width {
+            lines.push('\n');
+            lines += indent;
+            at = start + length;
+        } else {
+            lines.push(' ');
+            at += 1 + length;
+        }
+        lines += word;
+    }
+    lines
 }
 
 /// At most `width` characters of `text`, and a mark if that is not all.

@@ -27,6 +27,8 @@ pub(super) fn helped(
         (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
         (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
         (_, Ok(Reply::Restored(returned))) => Event::Restored(address, back(returned)),
+        // `survey` asks that, and nobody's function waits for the answer.
+        (_, Ok(Reply::Surveyed(_))) | (Request::Survey, Err(_)) => Event::Tick,
         (Request::Inspect { .. }, Err(error)) => {
             Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
         }

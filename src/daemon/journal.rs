@@ -54,6 +54,9 @@ pub const OVERRUN: &str = "6ff917aac6304fbbe12bdad15cc07db8";
 /// The host's functions could not be listed.
 pub const SCAN_FAILED: &str = "e2a97e31db9643818a5d93770eb5dcb3";
 
+/// The host's IOMMU is not as virtual machines need it.
+pub const IOMMU: &str = "2d6c6c8a34d6b63e2935b6c7d8f10817";
+
 /// Sends what is traced to the journal if systemd started this process with
 /// its output there, otherwise to stderr.
 ///
@@ -112,6 +115,11 @@ impl Visit for Message {
             self.0 = format!("{value:?}");
         }
     }
+}
+
+/// Traces what is wrong with the host's IOMMU.
+pub fn iommu(text: &str) {
+    tracing::warn!(MESSAGE_ID = IOMMU, VFIO_STEP = "scan", "{text}");
 }
 
 /// Traces `report`.

@@ -9,5 +9,6 @@ pub mod last_map;
 pub mod map_file;
 pub mod notify;
 pub mod run;
+mod survey;
 mod undo;
 mod work;

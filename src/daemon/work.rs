@@ -19,6 +19,7 @@ use super::{
     map_file::MapFile,
     notify::Notifier,
     run::{Options, StartError},
+    survey,
     undo::{self, Undo},
 };
 use crate::{
@@ -90,10 +91,12 @@ impl Work {
             state = state.awaiting_journal();
         }
         let memories = last_map::start(&events);
+        let pool = Pool::new(program, arguments.into());
+        survey::tell(&pool);
         Ok(Self {
             started: Instant::now(),
             state,
-            pool: Pool::new(program, arguments.into()),
+            pool,
             sysfs: Arc::new(HostSysfs::new(&options.sysfs_root)),
             options,
             events,

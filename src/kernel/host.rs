@@ -1,5 +1,5 @@
 //! The seam to the rest of the host: what is not in sysfs and says who uses
-//! what. Five questions, so that a test can answer them.
+//! what. Six questions, so that a test can answer them.
 //!
 //! Owns the root. Never interprets what it reads.
 
@@ -24,6 +24,12 @@ pub trait Host {
     /// As `getdents(2)` says.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
 
+    /// What the inode at `path` says of itself; a link is followed.
+    ///
+    /// # Errors
+    /// As `stat(2)` says.
+    fn stat(&self, path: &str) -> io::Result<Stat>;
+
     /// Opens the disk for reading only and for nobody else, and closes it: the
     /// kernel refuses that while a mount, swap, md, dm, bcache, btrfs or ZFS
     /// holds it or a part of it (block/bdev.c, `bd_may_claim`, v6.1).
@@ -43,6 +49,15 @@ pub trait Host {
     /// # Errors
     /// As the kernel says over netlink.
     fn network(&self) -> io::Result<Network>;
+}
+
+/// What an inode says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// The permission bits.
+    pub mode: u32,
+    /// When the content was changed last, in seconds since 1970.
+    pub modified: i64,
 }
 
 /// What processes have open.
@@ -116,6 +131,15 @@ impl Host for ThisHost {
             .collect::<io::Result<Vec<_>>>()?;
         names.sort();
         Ok(names)
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stat> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = fs::metadata(path)?;
+        Ok(Stat {
+            mode: found.mode() & 0o7777,
+            modified: found.mtime(),
+        })
     }
 
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {

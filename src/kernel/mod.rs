@@ -16,6 +16,7 @@ mod reservations;
 pub mod restore;
 pub mod scan;
 mod steps;
+pub mod survey;
 pub mod sysfs;
 pub mod uevent;
 pub mod undo;

@@ -1,13 +1,17 @@
 //! Recorded hosts: all that was observed of a host, as text that can be sent
 //! with a bug report and planned on elsewhere.
 //!
-//! JSON, one function a line after a line that says what this is.
+//! JSON, one function a line after a line that says what this is. One line more
+//! may have what is known of the host beside its functions.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pci::{function::Function, inventory::Inventory};
+use crate::{
+    pci::{function::Function, inventory::Inventory},
+    policy::doctor::facts::HostFacts,
+};
 
 const FORMAT: u32 = 1;
 
@@ -20,6 +24,27 @@ struct Head {
     kernel: String,
 }
 
+/// How the line with the host's facts begins; no function's does.
+const FACTS: &str = "{\"facts\":";
+
+/// The line with the host's facts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    facts: HostFacts,
+}
+
+/// A recorded host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The release of the kernel that it ran.
+    pub kernel: String,
+    /// What is known of it beside its functions.
+    pub facts: Option<HostFacts>,
+    /// Its functions.
+    pub inventory: Inventory,
+}
+
 /// A text that is no recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text}")]
@@ -28,18 +53,21 @@ pub struct RecordError {
     text: String,
 }
 
-/// Writes `inventory` as text; `kernel` is the release that it ran.
+/// Writes `record` as text.
 ///
 /// # Errors
 /// Never in practice: all facts can be written.
-pub fn write(inventory: &Inventory, kernel: &str) -> Result<String, serde_json::Error> {
+pub fn write(record: &Record) -> Result<String, serde_json::Error> {
     let head = Head {
         format: FORMAT,
-        kernel: kernel.to_owned(),
+        kernel: record.kernel.clone(),
     };
     let mut text = serde_json::to_string(&head)?;
     text.push('\n');
-    for function in inventory.iter() {
+    if let Some(facts) = record.facts.clone() {
+        writeln!(text, "{}", serde_json::to_string(&Facts { facts })?).unwrap_or_default();
+    }
+    for function in record.inventory.iter() {
         // Writing to a string cannot fail.
         writeln!(text, "{}", serde_json::to_string(function)?).unwrap_or_default();
     }
@@ -50,7 +78,7 @@ pub fn write(inventory: &Inventory, kernel: &str) -> Result<String, serde_json::
 ///
 /// # Errors
 /// With the first line that is wrong.
-pub fn parse(text: &str) -> Result<Inventory, RecordError> {
+pub fn parse(text: &str) -> Result<Record, RecordError> {
     let mut lines = (1..).zip(text.lines());
     let wrong = |line: usize, text: String| RecordError { line, text };
     let (_, first) = lines
@@ -63,7 +91,16 @@ pub fn parse(text: &str) -> Result<Inventory, RecordError> {
         return Err(wrong(1, text));
     }
     let mut inventory = Inventory::default();
+    let mut facts = None;
     for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
+        if text.starts_with(FACTS) {
+            let read: Facts = serde_json::from_str(text)
+                .map_err(|error| wrong(line, format!("these are no facts of a host: {error}")))?;
+            if facts.replace(read.facts).is_some() {
+                return Err(wrong(line, "the host's facts are there twice".to_owned()));
+            }
+            continue;
+        }
         let function: Function = serde_json::from_str(text)
             .map_err(|error| wrong(line, format!("this is no function: {error}")))?;
         let address = function.address;
@@ -71,7 +108,11 @@ pub fn parse(text: &str) -> Result<Inventory, RecordError> {
             return Err(wrong(line, format!("{address} is there twice")));
         }
     }
-    Ok(inventory)
+    Ok(Record {
+        kernel: head.kernel,
+        facts,
+        inventory,
+    })
 }
 
 /// Replaces serial numbers by ones that are equal where they were, and say

@@ -4,6 +4,7 @@
 //! Never reads a host, a file or a clock.
 
 pub mod config;
+pub mod doctor;
 pub mod drift;
 pub mod explain;
 pub mod glob;

@@ -5,6 +5,8 @@
 //! `HOST/CASE.plan` what is planned; `explain/` has what is said of some of it.
 //! `BLESS=1 cargo test --test hosts` writes hosts, plans and
 //! explanations anew; read them before you commit them.
+//! What the doctor says of some hosts is in `HOST/CASE.doctor` and
+//! `HOST/CASE.doctor.json`.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +14,7 @@
     reason = "a test says no by a panic"
 )]
 
+mod doctor;
 mod explanations;
 mod make;
 mod pins;
@@ -25,9 +28,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use make::{MADE, Made};
+use make::{MADE, Made, beside};
 use vfio_bindd::{
-    kernel::record,
+    kernel::record::{self, Record},
     pci::inventory::Inventory,
     policy::{
         config::{Source, parse},
@@ -68,20 +71,24 @@ fn records() -> BTreeMap<String, String> {
     records
 }
 
-fn text(made: &Made) -> String {
-    record::write(&(made.inventory)(), made.kernel).unwrap()
+fn made(made: &Made) -> Record {
+    Record {
+        kernel: made.kernel.to_owned(),
+        facts: beside(made),
+        inventory: (made.inventory)(),
+    }
 }
 
-/// The kernel release in the head of a record.
-fn kernel(record: &str) -> String {
-    let head: serde_json::Value = serde_json::from_str(record.lines().next().unwrap()).unwrap();
-    head.get("kernel").unwrap().as_str().unwrap().to_owned()
+fn text(one: &Made) -> String {
+    record::write(&made(one)).unwrap()
 }
 
 fn hosts() -> BTreeMap<String, Inventory> {
     let parse = |text: &str| record::parse(text).unwrap_or_else(|error| panic!("{error}"));
     let records = records().into_iter();
-    records.map(|(name, text)| (name, parse(&text))).collect()
+    records
+        .map(|(name, text)| (name, parse(&text).inventory))
+        .collect()
 }
 
 /// Checks that the file holds `text`, or writes it when blessing.

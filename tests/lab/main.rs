@@ -42,6 +42,7 @@ const GROUPS: &[Group] = &[
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
+            scenarios::doctor::SCENARIOS,
             scenarios::package::LAST,
         ],
     },

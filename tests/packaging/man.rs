@@ -153,6 +153,23 @@ fn every_key_value_class_and_guard_of_the_config_is_there() {
 }
 
 #[test]
+fn every_check_of_the_doctor_is_there() {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(path("src/policy/doctor")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let is_name = |line: &str| {
+            let line = line.trim_start();
+            line.starts_with("const ") && line.contains(": &str = ")
+        };
+        names.extend(quoted(&source, is_name));
+    }
+    // Not a check's: a module that is gone.
+    names.remove("vfio_virqfd");
+    assert!(names.len() > 20, "{names:?}");
+    describes("vfio-bindctl.1", names);
+}
+
+#[test]
 fn every_member_state_and_error_of_the_bus_is_there() {
     let page = "org.vfiobindd1.5";
     for kind in ["method", "signal", "property"] {

@@ -19,7 +19,7 @@ use std::{
 use rustix::io::Errno;
 use vfio_bindd::kernel::{
     apply::Modules,
-    host::{Host, Network, Open, OpenNode, OpenVfioDevice},
+    host::{Host, Network, Open, OpenNode, OpenVfioDevice, Stat},
     sysfs::Sysfs,
     usage::{Look, Tables},
 };
@@ -577,6 +577,10 @@ impl Host for Fake {
             }
             Ok(names.into_iter().collect())
         })
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stat> {
+        Host::read(self, path).map(|_| Stat::default())
     }
 
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {

@@ -22,6 +22,8 @@ pub enum Request {
     Apply(Order),
     /// Give a function back to the host.
     Restore(Return),
+    /// Say what is wrong with the IOMMU.
+    Survey,
 }
 
 /// A helper's answer.
@@ -34,4 +36,6 @@ pub enum Reply {
     Applied(Outcome),
     /// To [`Request::Restore`].
     Restored(Returned),
+    /// To [`Request::Survey`]: a sentence each.
+    Surveyed(Vec<String>),
 }

@@ -8,13 +8,18 @@ use std::{
 };
 
 use super::protocol::{Reply, Request};
-use crate::kernel::{
-    apply::{Modprobe, apply},
-    host::ThisHost,
-    inspect::inspect,
-    restore::restore,
-    sysfs::HostSysfs,
-    usage::{Look, Tables},
+use crate::{
+    kernel::{
+        apply::{Modprobe, apply},
+        host::ThisHost,
+        inspect::inspect,
+        restore::restore,
+        scan::scan_all,
+        survey::{self, Survey},
+        sysfs::HostSysfs,
+        usage::{Look, Tables},
+    },
+    policy::doctor::{Finding, examine_iommu},
 };
 
 /// How long what is read once for many functions serves inspections. Before a
@@ -50,10 +55,29 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             } => Reply::Inspected(inspect(look, address, serial_known)),
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
             Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
+            Request::Survey => Reply::Surveyed(survey(look)?),
         };
         let mut line = serde_json::to_vec(&reply)?;
         line.push(b'\n');
         answers.write_all(&line)?;
     }
     Ok(())
+}
+
+/// What is wrong with the host's IOMMU, a sentence each.
+fn survey(look: Look<'_>) -> io::Result<Vec<String>> {
+    let inventory = scan_all(look.sysfs)?;
+    let kernel = rustix::system::uname();
+    let facts = survey::iommu(Survey {
+        sysfs: look.sysfs,
+        host: look.host,
+        inventory: &inventory,
+        kernel: &kernel.release().to_string_lossy(),
+    });
+    let findings = examine_iommu(&inventory, &facts).into_iter();
+    let sentence = |one: Finding| match one.advice.as_str() {
+        "" => format!("{}: {}", one.name, one.text),
+        advice => format!("{}: {}; {advice}", one.name, one.text),
+    };
+    Ok(findings.map(sentence).collect())
 }

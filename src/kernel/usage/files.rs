@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::words;
+use super::{Look, words};
 use crate::kernel::{host::Host, sysfs::Sysfs};
 
 /// Reads files of the host and remembers which could not be read.
@@ -23,21 +23,13 @@ impl<'a> Files<'a> {
 
     /// The file as text, empty if there is none.
     pub(super) fn read(&mut self, path: &str) -> String {
-        match self.host.read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) => {
-                self.note(path, &error);
-                String::new()
-            }
-        }
+        let bytes = found(path, self.host.read(path), &mut self.troubles);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The names in the directory, none if there is none.
     pub(super) fn list(&mut self, path: &str) -> Vec<String> {
-        self.host.list(path).unwrap_or_else(|error| {
-            self.note(path, &error);
-            Vec::new()
-        })
+        found(path, self.host.list(path), &mut self.troubles)
     }
 
     /// What is in the directory and is not hidden: name and path.
@@ -51,12 +43,37 @@ impl<'a> Files<'a> {
             })
             .collect()
     }
+}
 
-    fn note(&mut self, path: &str, error: &io::Error) {
-        if !is_missing(error) {
-            let error = words(error);
-            self.troubles
-                .push(format!("{path} cannot be read: {error}"));
+/// The file at `path`, empty if there is none. Why it cannot be read goes to
+/// `unchecked`.
+pub(super) fn file(look: Look<'_>, path: &str, unchecked: &mut Vec<String>) -> String {
+    String::from_utf8_lossy(&bytes(look, path, unchecked)).into_owned()
+}
+
+/// As [`file`], but not as text.
+pub(super) fn bytes(look: Look<'_>, path: &str, unchecked: &mut Vec<String>) -> Vec<u8> {
+    found(path, look.host.read(path), unchecked)
+}
+
+/// The names in the directory at `path`, none if there is no such directory.
+pub(super) fn directory(look: Look<'_>, path: &str, unchecked: &mut Vec<String>) -> Vec<String> {
+    found(path, look.host.list(path), unchecked)
+}
+
+/// What was found at `path`, nothing if there is none.
+pub(super) fn found<T: Default>(
+    path: &str,
+    found: io::Result<T>,
+    unchecked: &mut Vec<String>,
+) -> T {
+    match found {
+        Ok(found) => found,
+        Err(error) => {
+            if !is_missing(&error) {
+                unchecked.push(format!("{path} cannot be read: {}", words(&error)));
+            }
+            T::default()
         }
     }
 }

@@ -7,6 +7,7 @@
 mod group;
 
 pub(crate) use self::group::keeps_group;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{

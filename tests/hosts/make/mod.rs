@@ -6,8 +6,10 @@
 mod board;
 mod facts;
 mod gpu_server;
+mod host;
 mod nic_vfs;
 
+pub(crate) use host::beside;
 use vfio_bindd::pci::inventory::Inventory;
 
 /// A host that a file is made of.

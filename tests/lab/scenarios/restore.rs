@@ -101,7 +101,8 @@ fn refuses_what_is_used(guest: &mut Guest) -> Result<()> {
     ))?;
     guest.wait_until(
         Duration::from_secs(60),
-        "ls -l /proc/$(pidof qemu-system-x86_64)/fd | grep /dev/vfio/[0-9]",
+        "ls -l /proc/$(systemctl show --value --property=MainPID lab-qemu)/fd \
+            | grep /dev/vfio/[0-9] || { journalctl -b --no-pager -n 5 -u lab-qemu >&2; false; }",
     )?;
     let told = guest.run("vfio-bindctl restore nic")?;
     ensure(told.status == 5 && told.stderr.contains("qemu"), || {

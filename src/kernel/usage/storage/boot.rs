@@ -7,9 +7,11 @@
 use super::{
     key::{Key, keys, pool, squeezed},
     references::{Loose, References, Use},
-    source::{file, found},
 };
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{
+    Look,
+    files::{file, found},
+};
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 const RESUME: &str = "power/resume";

@@ -10,10 +10,12 @@ use super::{
     identity::{identity, mapper_keys},
     key::{Key, device_number},
     references::{References, Use},
-    source::found,
     stack::mapper,
 };
-use crate::kernel::{sysfs::text, usage::Look};
+use crate::kernel::{
+    sysfs::text,
+    usage::{Look, files::found},
+};
 
 /// All block devices, by the kernel's names.
 const BLOCK: &str = "class/block";

@@ -7,9 +7,11 @@ use super::{
     key::{Key, keys, pool, unescaped},
     mdadm,
     references::{References, Use},
-    source::{directory, file},
 };
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{
+    Look,
+    files::{directory, file},
+};
 
 const UNITS: &str = "/etc/systemd/system";
 

@@ -7,10 +7,12 @@ use super::{
     identity::mapper_keys,
     key::{Key, device_number, path_keys, pool, unescaped},
     references::{References, Use},
-    source::{file, found},
     stack::mapper,
 };
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{
+    Look,
+    files::{file, found},
+};
 
 const MOUNTS: &str = "/proc/1/mountinfo";
 const SWAPS: &str = "/proc/swaps";

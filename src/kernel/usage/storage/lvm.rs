@@ -6,8 +6,10 @@
 //! with lines `8:3` and `vg:NAME`), lib/format_text/archiver.c (a backup by the
 //! group's name, which lists the UUIDs of its physical volumes).
 
-use super::source::{directory, file};
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{
+    Look,
+    files::{directory, file},
+};
 
 const ONLINE: &str = "/run/lvm/pvs_online";
 const BACKUP: &str = "/etc/lvm/backup";

@@ -5,9 +5,11 @@
 use super::{
     key::{Key, path_keys, squeezed},
     references::{Loose, References, Use},
-    source::{directory, file},
 };
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{
+    Look,
+    files::{directory, file},
+};
 
 const FILES: &[&str] = &["/etc/mdadm/mdadm.conf", "/etc/mdadm.conf"];
 const FOLDERS: &[&str] = &["/etc/mdadm/mdadm.conf.d", "/etc/mdadm.conf.d"];

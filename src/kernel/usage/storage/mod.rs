@@ -14,7 +14,6 @@ mod live;
 mod lvm;
 mod mdadm;
 mod references;
-mod source;
 mod stack;
 mod zpool;
 
@@ -27,7 +26,7 @@ use self::{
     references::References,
     stack::{Kind, Node, Stack, stack},
 };
-use super::{Look, Subject, nodes, words};
+use super::{Look, Subject, files::directory, nodes, words};
 use crate::pci::usage::Fact;
 
 const ENOMEDIUM: i32 = rustix::io::Errno::NOMEDIUM.raw_os_error();
@@ -95,7 +94,7 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
 fn database(look: Look<'_>) -> Option<String> {
     let (above, name) = DATABASE.rsplit_once('/')?;
     let mut unchecked = Vec::new();
-    let names = source::directory(look, above, &mut unchecked);
+    let names = directory(look, above, &mut unchecked);
     if names.iter().any(|entry| entry == name) {
         return None;
     }

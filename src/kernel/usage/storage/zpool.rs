@@ -10,9 +10,8 @@ use super::{
     key::{Key, path_keys},
     listed::add,
     references::References,
-    source::bytes,
 };
-use crate::kernel::usage::Look;
+use crate::kernel::usage::{Look, files::bytes};
 
 const CACHE: &str = "/etc/zfs/zpool.cache";
 

@@ -1,125 +1,20 @@
 //! Plan: what is to be done to a host, and what is refused and why.
 //!
-//! The one function that boot, hotplug, dry run, `plan` and the tests all use.
-//! Pure: never does anything, never asks the host.
+//! The one function that boot, hotplug, dry run, `plan` and the tests all use;
+//! `parts` has what it answers with. Pure: never does anything, never asks the
+//! host.
+
+mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
+pub use self::parts::{Action, Chosen, MappingPlan, Plan, Verdict};
 use super::{
-    guard::Refusal,
     judge::{Judge, Spared},
     model::{Mapping, Policy},
     resolve::{Held, Resolution, addresses, resolve},
 };
-use crate::pci::{address::Address, id::PciId, inventory::Inventory};
-
-/// What is to be done, and what is refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Plan {
-    /// What becomes of each mapping.
-    pub mappings: BTreeMap<String, MappingPlan>,
-    /// What is to be done, in the order of the addresses.
-    pub actions: Vec<Action>,
-    /// Functions that a helper must inspect before more can be said.
-    pub inspect: BTreeSet<Address>,
-    /// Functions that mappings held and that none wants any more.
-    pub left_over: Vec<Address>,
-}
-
-/// What becomes of a mapping.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct MappingPlan {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// One clause why, empty for [`Verdict::Ready`].
-    pub reason: String,
-    /// The chosen functions that are, or will be, bound.
-    pub functions: Vec<Chosen>,
-    /// What is refused.
-    pub refusals: Vec<Refusal>,
-    /// Guards that held and that `allow` lifted.
-    pub lifted: Vec<Refusal>,
-}
-
-/// What becomes of a mapping, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// All of it is bound or can be.
-    Ready,
-    /// Something must be inspected first.
-    Pending,
-    /// Too few functions match.
-    Absent,
-    /// Policy says no.
-    Refused,
-    /// The host has some of it back, as somebody asked; none of it is bound.
-    Released,
-}
-
-impl Verdict {
-    /// The word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Pending => "pending",
-            Self::Absent => "absent",
-            Self::Refused => "refused",
-            Self::Released => "released",
-        }
-    }
-}
-
-/// A chosen function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Chosen {
-    /// Where it is.
-    pub address: Address,
-    /// What chose it.
-    pub why: String,
-    /// Whether the wanted driver has it already.
-    pub bound: bool,
-    /// Whether it is only taken because its IOMMU group is; nobody hands it to
-    /// a virtual machine.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub companion: bool,
-}
-
-/// Bind one function to a driver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Action {
-    /// The function.
-    pub address: Address,
-    /// Its IDs when it was planned; another device at this address is not meant.
-    pub id: PciId,
-    /// The wanted driver.
-    pub driver: &'static str,
-    /// The native driver that must be unbound first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detach: Option<String>,
-    /// The guards that do not hold for this action.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub allow: BTreeSet<&'static str>,
-    /// Its IOMMU group; one group's actions are applied one after another.
-    pub group: u32,
-    /// The mappings that want it.
-    pub mappings: Vec<String>,
-    /// What chose it.
-    pub why: String,
-}
-
-impl MappingPlan {
-    /// Whether the mapping chooses the function at `address`, refused or not.
-    #[must_use]
-    pub fn chooses(&self, address: Address) -> bool {
-        let functions = self.functions.iter().map(|one| one.address);
-        let refusals = self.refusals.iter().map(|one| one.address);
-        functions.chain(refusals).any(|one| one == address)
-    }
-}
+use crate::pci::{address::Address, inventory::Inventory};
 
 /// Plans for `inventory` under `policy`; `held` is what mappings hold already.
 #[must_use]

@@ -1,0 +1,103 @@
+//! Resource mappings of Proxmox VE.
+
+use vfio_bindd::policy::doctor::{
+    Level,
+    facts::{MapEntry, Proxmox, RawDevice, Seen},
+};
+
+use crate::{only, with_facts};
+
+#[test]
+fn proxmox_mappings_that_drifted_stop_guests() {
+    let entry = MapEntry {
+        place: "/etc/pve/mapping/pci.cfg:2".to_owned(),
+        mapping: "gpu".to_owned(),
+        path: "0000:01:00".to_owned(),
+        id: "10de:2684".to_owned(),
+        subsystem: Some("8086:0000".to_owned()),
+        group: Some("256".to_owned()),
+    };
+    let mapped = |change: &dyn Fn(&mut MapEntry)| {
+        let mut entry = entry.clone();
+        change(&mut entry);
+        with_facts(|facts| {
+            facts.proxmox = Seen::Known(Some(Proxmox {
+                entries: vec![entry],
+                raw: Vec::new(),
+            }));
+        })
+    };
+    assert_eq!(mapped(&|_| ()), []);
+    assert_eq!(mapped(&|entry| entry.path += ".0"), []);
+    type Change = fn(&mut MapEntry);
+    let changes: [(Change, &str); 7] = [
+        (
+            |entry| entry.path = "0000:09:00.0".to_owned(),
+            "there is nothing at 0000:09:00.0",
+        ),
+        (
+            |entry| entry.path = "nonsense".to_owned(),
+            "nothing at nonsense",
+        ),
+        (
+            |entry| entry.id = "10de:2685".to_owned(),
+            "0000:01:00 is 10de:2684, not 10de:2685",
+        ),
+        // Compared to the letter.
+        (
+            |entry| entry.id = "10DE:2684".to_owned(),
+            "is 10de:2684, not 10DE:2684",
+        ),
+        (
+            |entry| entry.group = Some("12".to_owned()),
+            "has iommugroup 256, not 12",
+        ),
+        (
+            |entry| entry.subsystem = None,
+            "has subsystem-id 8086:0000, which the mapping lacks",
+        ),
+        (
+            |entry| entry.path += ".0;0000:02:00.0",
+            "0000:02:00.0 is 8086:10d3, not 10de:2684",
+        ),
+    ];
+    for (change, text) in changes {
+        let findings = mapped(&change);
+        only(
+            &findings,
+            Level::Fail,
+            "proxmox",
+            text,
+            "pvesh set /cluster/mapping/pci/gpu",
+        );
+        only(
+            &findings,
+            Level::Fail,
+            "proxmox",
+            "pci.cfg:2: mapping gpu",
+            "",
+        );
+    }
+    let raw = |path: &str| {
+        let raw = RawDevice {
+            place: "/etc/pve/qemu-server/100.conf:9".to_owned(),
+            path: path.to_owned(),
+        };
+        with_facts(|facts| {
+            facts.proxmox = Seen::Known(Some(Proxmox {
+                entries: Vec::new(),
+                raw: vec![raw],
+            }));
+        })
+    };
+    for path in ["01:00", "0000:07:00;0000:01:00.0"] {
+        only(
+            &raw(path),
+            Level::Warn,
+            "proxmox",
+            "100.conf:9 names 0000:01:00.0 by its address",
+            "mapping=NAME",
+        );
+    }
+    assert_eq!(raw("02:00"), []);
+}
