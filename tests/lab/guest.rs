@@ -35,17 +35,7 @@ impl Guest {
     /// Starts the host and waits until its boot is done.
     pub(crate) fn boot(name: &str, topology: &Topology, package: Option<&Path>) -> Result<Self> {
         let mut machine = Machine::start(name, topology)?;
-        let end = Instant::now() + Duration::from_secs(20);
-        let (shell, qmp) = loop {
-            machine.check()?;
-            let both = Shell::connect(&machine.file("shell.sock"))
-                .and_then(|shell| Ok((shell, Qmp::connect(&machine.file("qmp.sock"))?)));
-            match both {
-                Ok(both) => break both,
-                Err(error) if Instant::now() >= end => return Err(error),
-                Err(_) => sleep(Duration::from_millis(100)),
-            }
-        };
+        let (shell, qmp) = connect(&mut machine)?;
         let mut guest = Self {
             shell,
             qmp,
@@ -172,6 +162,16 @@ impl Guest {
         self.settle()
     }
 
+    /// Cuts the power and boots from another root, with the empty disks' content
+    /// kept and the image's own disk as it was built.
+    pub(crate) fn boot_from(&mut self, root_parameter: &str) -> Result<()> {
+        self.ok("sync")?;
+        self.machine.start_again(root_parameter)?;
+        (self.shell, self.qmp) = connect(&mut self.machine)?;
+        self.plugged.clear();
+        self.settle()
+    }
+
     /// The address of a function of the card behind a port.
     pub(crate) fn behind(&mut self, port: Port, function: u8) -> Result<String> {
         let bridge = port.bridge();
@@ -281,5 +281,20 @@ impl Guest {
         }
         self.ok("modprobe 9pnet_virtio && mount -t 9p -o trans=virtio,version=9p2000.L share /mnt/share")
             .map(drop)
+    }
+}
+
+/// Waits for QEMU's sockets.
+fn connect(machine: &mut Machine) -> Result<(Shell, Qmp)> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        machine.check()?;
+        let both = Shell::connect(&machine.file("shell.sock"))
+            .and_then(|shell| Ok((shell, Qmp::connect(&machine.file("qmp.sock"))?)));
+        match both {
+            Ok(both) => return Ok(both),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => sleep(Duration::from_millis(100)),
+        }
     }
 }

@@ -3,6 +3,8 @@
 #
 #   image.sh trixie     a virtualization host: systemd, udev, D-Bus, QEMU, libvirt
 #   image.sh bookworm   the older systemd and kernel, without QEMU and libvirt
+#   image.sh hosts      trixie with all that disks can be made into, without QEMU
+#                       and libvirt; its initrd opens a root on LVM on LUKS
 #
 # A finished image is kept under the hash of this script and the suite, so that
 # a change of the recipe builds a new one and nothing else does. It comes from
@@ -10,10 +12,11 @@
 # another one (needed where the machine is no Debian).
 set -euo pipefail
 
-suite=${1:?usage: image.sh trixie|bookworm}
+suite=${1:?usage: image.sh trixie|bookworm|hosts}
 case $suite in
-    trixie | bookworm) ;;
-    *) echo "image.sh: unknown suite '$suite' (trixie or bookworm)" >&2; exit 2 ;;
+    trixie | bookworm) release=$suite ;;
+    hosts) release=trixie ;;
+    *) echo "image.sh: unknown suite '$suite' (trixie, bookworm or hosts)" >&2; exit 2 ;;
 esac
 
 cache=${VFIO_BINDD_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-bindd-lab}
@@ -65,6 +68,8 @@ if [[ $suite == trixie ]]; then
         qemu-system-x86 seabios ipxe-qemu
         libvirt-daemon-system libvirt-clients
     )
+elif [[ $suite == hosts ]]; then
+    packages+=(lvm2 cryptsetup mdadm btrfs-progs fdisk)
 fi
 
 work=$(mktemp -d "$cache/.build-$suite.XXXXXX")
@@ -90,6 +95,36 @@ HOOK
 chmod +x "$1/etc/initramfs-tools/hooks/lab"
 SETUP
 
+# A root on LVM on LUKS needs the container opened, here with a key that lies in
+# the initrd; lvm2's own scripts do the rest. `root=` asks for it. There is no
+# grep in this initrd.
+if [[ $suite == hosts ]]; then
+    cat >>"$setup" <<'SETUP'
+printf 'no secret at all' >"$1/etc/lab.key"
+cat >"$1/etc/initramfs-tools/hooks/lab-luks" <<'HOOK'
+#!/bin/sh
+[ "${1:-}" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+copy_exec /usr/sbin/cryptsetup
+copy_file key /etc/lab.key
+manual_add_modules dm_mod dm_crypt xts aesni_intel
+HOOK
+mkdir -p "$1/etc/initramfs-tools/scripts/local-top"
+cat >"$1/etc/initramfs-tools/scripts/local-top/lab-luks" <<'SCRIPT'
+#!/bin/sh
+[ "${1:-}" = prereqs ] && exit 0
+read -r line </proc/cmdline
+case $line in *root=/dev/mapper/lab-root*) ;; *) exit 0 ;; esac
+. /scripts/functions
+wait_for_udev 30
+cryptsetup open --key-file /etc/lab.key \
+    /dev/disk/by-uuid/c0ffee00-0000-4000-8000-000000000001 luks-lab
+SCRIPT
+chmod +x "$1/etc/initramfs-tools/hooks/lab-luks" \
+    "$1/etc/initramfs-tools/scripts/local-top/lab-luks"
+SETUP
+fi
+
 # After all packages: a root without a password, a shell on each serial port,
 # nothing that works in the background on its own.
 cat >"$finish" <<'FINISH'
@@ -99,7 +134,7 @@ root=$1
 chroot "$root" passwd -d root >/dev/null
 echo lab >"$root/etc/hostname"
 echo '127.0.0.1 localhost lab' >"$root/etc/hosts"
-echo '/dev/vda / ext4 defaults 0 1' >"$root/etc/fstab"
+echo 'LABEL=lab-root / ext4 defaults 0 1' >"$root/etc/fstab"
 mkdir -p "$root/mnt/share"
 : >"$root/etc/motd"
 
@@ -160,7 +195,7 @@ mmdebstrap --quiet --variant=minbase --mode=root --format=directory \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --essential-hook="$setup \"\$1\"" \
     --customize-hook="$finish \"\$1\"" \
-    --include="$included" "$suite" "$tree" "$mirror" >&2
+    --include="$included" "$release" "$tree" "$mirror" >&2
 
 out=$work/out
 mkdir "$out"

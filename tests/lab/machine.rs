@@ -1,6 +1,6 @@
 //! One emulated host as a process: starts QEMU, keeps its files, ends it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,11 +15,15 @@ use crate::topology::Topology;
 /// Keeps the guest's kernel quiet, which makes an emulated boot notably faster,
 /// and has it start again where it panics, see [`Machine::panics`].
 const KERNEL_LINE: &str =
-    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0 panic=1";
+    "rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0 panic=1";
 
 /// When the guest's kernel hands over to its first process, in seconds; under
 /// emulation that takes more than ten.
 const KERNEL_ALONE: f64 = 8.0;
+
+/// What is said of a guest that the emulator gives a processor no timer any
+/// more, which happens to a starting one on a busy machine.
+pub(crate) const STARVED: &str = "the emulator has lost a processor's timer";
 
 /// A panic of the guest's kernel.
 pub(crate) struct Panic {
@@ -34,6 +38,9 @@ pub(crate) struct Panic {
 /// A running QEMU. Dropping it ends the guest; its disk's writes are forgotten.
 pub(crate) struct Machine {
     child: Child,
+    /// How it was started, but for the kernel's command line.
+    args: Vec<String>,
+    qemu_log: PathBuf,
     /// Sockets, the shared folder and scratch disks; gone with the machine.
     folder: TempDir,
     serial_log: PathBuf,
@@ -48,84 +55,112 @@ impl Machine {
         let logs = log_folder()?;
         let serial_log = logs.join(format!("{name}-serial.log"));
         let qemu_log = logs.join(format!("{name}-qemu.log"));
-        let errors =
-            File::create(&qemu_log).map_err(|error| format!("{}: {error}", qemu_log.display()))?;
+        for log in [&serial_log, &qemu_log] {
+            File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        }
         fs::create_dir(folder.path().join("share"))
             .map_err(|error| format!("no shared folder: {error}"))?;
-        File::create(folder.path().join("nvme.img"))
-            .and_then(|disk| disk.set_len(64 << 20))
-            .map_err(|error| format!("no NVMe disk: {error}"))?;
-
-        // A guest must not outlive a driver that was killed, hence setpriv.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(["-nodefaults", "-no-user-config", "-display", "none"])
-            .args(topology.args())
-            .arg("-kernel")
-            .arg(image.join("vmlinuz"))
-            .arg("-initrd")
-            .arg(image.join("initrd.img"))
-            .args(["-append", KERNEL_LINE])
-            .arg("-drive")
-            .arg(format!(
-                "file={}/disk.img,if=none,id=root,format=raw,snapshot=on",
-                image.display()
-            ))
-            // The bus is named, since QEMU's default is whatever bus came last.
-            .args(["-device", "virtio-blk-pci,drive=root,bus=pcie.0"])
-            .args(["-fsdev", "local,id=share,path=share,security_model=none"])
-            .args([
+        for (disk, size) in &topology.disks {
+            File::create(folder.path().join(format!("{disk}.img")))
+                .and_then(|file| file.set_len(size << 20))
+                .map_err(|error| format!("no disk {disk}: {error}"))?;
+        }
+        let mut args = topology.args().to_vec();
+        args.extend(
+            [
+                "-kernel",
+                &format!("{}/vmlinuz", image.display()),
+                "-initrd",
+                &format!("{}/initrd.img", image.display()),
+                "-drive",
+                &format!(
+                    "file={}/disk.img,if=none,id=root,format=raw,snapshot=on",
+                    image.display()
+                ),
+                "-device",
+                topology.root_device,
+                "-fsdev",
+                "local,id=share,path=share,security_model=none",
                 "-device",
                 "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0",
-            ])
-            .arg("-chardev")
-            .arg(format!(
-                "socket,id=console,path=console.sock,server=on,wait=off,logfile={}",
-                serial_log.display()
-            ))
-            .args(["-serial", "chardev:console"])
-            .args([
+                "-chardev",
+                &format!(
+                    "socket,id=console,path=console.sock,server=on,wait=off,logfile={},logappend=on",
+                    serial_log.display()
+                ),
+                "-serial",
+                "chardev:console",
                 "-chardev",
                 "socket,id=shell,path=shell.sock,server=on,wait=off",
-            ])
-            .args(["-serial", "chardev:shell"])
-            .args(["-qmp", "unix:qmp.sock,server=on,wait=off"])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| {
-                format!("qemu-system-x86_64 does not start ({error}); `make deps-lab` installs it")
-            })?;
+                "-serial",
+                "chardev:shell",
+                "-qmp",
+                "unix:qmp.sock,server=on,wait=off",
+            ]
+            .map(str::to_owned),
+        );
+        let child = spawn(folder.path(), &args, topology.root_parameter, &qemu_log)?;
         Ok(Self {
             child,
+            args,
+            qemu_log,
             folder,
             serial_log,
         })
     }
 
-    /// Says why the guest is gone, if it is.
+    /// Ends QEMU as a power cut would and starts it again, with another root.
+    /// The image's disk is as it was built; the empty ones keep their content.
+    pub(crate) fn start_again(&mut self, root_parameter: &str) -> Result<()> {
+        self.end();
+        for socket in ["shell.sock", "qmp.sock", "console.sock"] {
+            // QEMU makes them anew; an old one would be taken for its own.
+            drop(fs::remove_file(self.file(socket)));
+        }
+        self.child = spawn(
+            self.folder.path(),
+            &self.args,
+            root_parameter,
+            &self.qemu_log,
+        )?;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        // Both fail only where QEMU is gone already, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Says why the guest is gone, or as good as gone, if it is.
     pub(crate) fn check(&mut self) -> Result<()> {
+        if self.is_starved() {
+            return Err(STARVED.to_owned());
+        }
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => {
-                let log = self.serial_log.with_file_name(
-                    self.serial_log
-                        .file_name()
-                        .map(|name| name.to_string_lossy().replace("-serial.log", "-qemu.log"))
-                        .unwrap_or_default(),
-                );
-                let words = fs::read_to_string(log).unwrap_or_default();
+                let words = fs::read_to_string(&self.qemu_log).unwrap_or_default();
                 Err(format!("QEMU ended ({status}): {}", words.trim()))
             }
             Err(error) => Err(format!("QEMU cannot be asked for its state: {error}")),
         }
     }
 
-    /// The signal that ended QEMU, if one did: a mistake of the emulator's own,
-    /// QEMU 7.2 now and then makes one when a card is unplugged.
+    /// Whether the guest's kernel said for a minute, once every 20 seconds,
+    /// that a processor does nothing.
+    fn is_starved(&self) -> bool {
+        let bytes = fs::read(&self.serial_log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.matches("rcu_preempt kthread starved").count() >= 3
+    }
+
+    /// How the emulator itself failed, if it did: by a signal, as QEMU 7.2 now
+    /// and then gets one when a card is unplugged, or by a lost timer.
     pub(crate) fn crashed(&mut self) -> Option<String> {
+        if self.is_starved() {
+            return Some(STARVED.to_owned());
+        }
         // It takes a while to write its memory down.
         sleep(Duration::from_millis(500));
         let status = self.child.try_wait().ok().flatten()?;
@@ -175,10 +210,30 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Both fail only where QEMU is gone already, which is what is wanted.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.end();
     }
+}
+
+/// Starts QEMU in `folder`. Returns at once.
+fn spawn(folder: &Path, args: &[String], root_parameter: &str, log: &Path) -> Result<Child> {
+    let errors = OpenOptions::new()
+        .append(true)
+        .open(log)
+        .map_err(|error| format!("{}: {error}", log.display()))?;
+    // A guest must not outlive a driver that was killed, hence setpriv.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(args)
+        .args(["-append", &format!("{root_parameter} {KERNEL_LINE}")])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| {
+            format!("qemu-system-x86_64 does not start ({error}); `make deps-lab` installs it")
+        })
 }
 
 /// Where logs stay after a run: beside the build, so that CI can collect them.

@@ -52,6 +52,11 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::bench::SCENARIOS],
     },
     Group {
+        name: "hosts",
+        topology: Topology::hosts,
+        scenarios: &[scenarios::hosts::SCENARIOS],
+    },
+    Group {
         name: "bookworm",
         topology: Topology::bookworm,
         scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::guest::Guest;
+use crate::machine::STARVED;
 use crate::topology::Topology;
 
 /// One thing that has to hold on an emulated host.
@@ -60,7 +61,7 @@ pub(crate) struct Wanted {
 /// How often a group starts anew on a new guest because its emulator crashed.
 const CRASHES: usize = 2;
 
-/// The emulator ended by a signal: what ran on it has no result.
+/// The emulator failed: what ran on it has no result.
 struct Crashed(String);
 
 /// The sums of a run.
@@ -141,6 +142,7 @@ fn run_group(
     let booted = Guest::boot(group.name, &(group.topology)(), wanted.package.as_deref());
     let mut guest = match booted {
         Ok(guest) => guest,
+        Err(error) if error == STARVED => return Err(Crashed(error)),
         Err(error) => {
             println!("guest {} ... FAILED\n{}", group.name, indented(&error));
             report.failed += runnable.len();

@@ -4,6 +4,8 @@
 //! scenario finds it by its port ([`Port::bridge`]) and never by a bus number,
 //! which the firmware gives out anew when a card is added.
 
+pub(crate) mod hosts;
+
 /// A PCIe root port: a place that one card can sit in.
 #[derive(Clone, Copy)]
 pub(crate) struct Port {
@@ -82,8 +84,14 @@ pub(crate) const CROWD: [Port; 4] = [
 
 /// A kind of emulated host.
 pub(crate) struct Topology {
-    /// The Debian release that runs in it.
+    /// The image that runs in it.
     pub(crate) suite: &'static str,
+    /// The device that the image's disk (`drive=root`) is on.
+    pub(crate) root_device: &'static str,
+    /// The kernel's parameter that names the root file system.
+    pub(crate) root_parameter: &'static str,
+    /// Empty disks, by the name of their files without `.img`, and their sizes in MiB.
+    pub(crate) disks: Vec<(&'static str, u64)>,
     args: Vec<String>,
     ports: usize,
 }
@@ -105,13 +113,10 @@ impl Topology {
                 "nvme,id=nvme-pf0,bus=nvme-pf,addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
              sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=10",
             );
-        board
-            .port(NVME_DISK)
-            .arg("-drive", "file=nvme.img,if=none,id=plain,format=raw")
-            .arg(
-                "-device",
-                "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
-            );
+        board.port(NVME_DISK).disk("plain", 64).arg(
+            "-device",
+            "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
+        );
         board.port(SPARE).port(SPARE_B).port(SPARE_NODE1);
         board
     }
@@ -139,11 +144,14 @@ impl Topology {
         &self.args
     }
 
-    /// Two NUMA nodes, an IOMMU and an expander bridge on node 1.
-    fn board(suite: &'static str, memory: u32) -> Self {
-        let half = memory / 2;
+    /// A board without anything on it.
+    fn bare(suite: &'static str, memory: u32) -> Self {
         let mut board = Self {
             suite,
+            // The bus is named, since QEMU's default is whatever bus came last.
+            root_device: "virtio-blk-pci,drive=root,bus=pcie.0",
+            root_parameter: "root=/dev/vda",
+            disks: Vec::new(),
             args: Vec::new(),
             ports: 0,
         };
@@ -152,7 +160,20 @@ impl Topology {
             .arg("-accel", "tcg,thread=multi")
             .arg("-cpu", "max")
             .arg("-smp", "2")
-            .arg("-m", &memory.to_string())
+            .arg("-m", &memory.to_string());
+        board
+    }
+
+    /// The IOMMU. It comes first: devices made before it would bypass it.
+    fn iommu(&mut self) -> &mut Self {
+        self.arg("-device", "intel-iommu,intremap=on,caching-mode=on")
+    }
+
+    /// Two NUMA nodes, an IOMMU and an expander bridge on node 1.
+    fn board(suite: &'static str, memory: u32) -> Self {
+        let half = memory / 2;
+        let mut board = Self::bare(suite, memory);
+        board
             .arg(
                 "-object",
                 &format!("memory-backend-ram,id=mem0,size={half}M"),
@@ -163,8 +184,7 @@ impl Topology {
             )
             .arg("-numa", "node,nodeid=0,cpus=0,memdev=mem0")
             .arg("-numa", "node,nodeid=1,cpus=1,memdev=mem1")
-            // The IOMMU comes first: devices made before it would bypass it.
-            .arg("-device", "intel-iommu,intremap=on,caching-mode=on")
+            .iommu()
             .arg(
                 "-device",
                 &format!("pxb-pcie,id=node1,bus_nr={NODE1_BUS},bus=pcie.0,addr=0x8,numa_node=1"),
@@ -176,6 +196,15 @@ impl Topology {
         self.args.push(flag.to_owned());
         self.args.push(value.to_owned());
         self
+    }
+
+    /// An empty disk of so many MiB, as the drive of this name.
+    fn disk(&mut self, name: &'static str, size: u64) -> &mut Self {
+        self.disks.push((name, size));
+        self.arg(
+            "-drive",
+            &format!("file={name}.img,if=none,id={name},format=raw"),
+        )
     }
 
     fn port(&mut self, port: Port) -> &mut Self {
