@@ -3,10 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+#[path = "support/drive.rs"]
+mod drive;
 mod support;
 
-use std::time::Duration;
-
+use drive::{Drive, Engine};
 use support::{FunctionExt as _, at, by_address, by_id, inventory, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
@@ -327,42 +328,35 @@ fn what_is_bound_is_kept_and_what_is_not_bound_yet_is_not_forgotten() {
 
 /// A host whose helpers answer at once, but for inspections while `slow`.
 struct Host {
-    state: State,
+    engine: Engine,
     inventory: Inventory,
     slow: bool,
     inspect: Vec<Event>,
     told: Vec<String>,
     kept: Vec<Memory>,
-    now: Duration,
 }
 
 impl Host {
     fn new(functions: impl IntoIterator<Item = Function>) -> Self {
         Self {
-            state: State::new(Held::new(), false),
+            engine: Engine::new(State::new(Held::new(), false)),
             inventory: functions.into_iter().collect(),
             slow: false,
             inspect: Vec::new(),
             told: Vec::new(),
             kept: Vec::new(),
-            now: Duration::ZERO,
         }
     }
 
-    fn event(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            for effect in self.state.handle(event, self.now) {
-                events.extend(self.answer(effect));
-            }
-            if events.is_empty()
-                && let Some(at) = self.state.next_tick(self.now)
-                && at <= self.now + Duration::from_millis(50)
-            {
-                self.now = self.now.max(at);
-                events.push(Event::Tick);
-            }
-        }
+    fn published(&self) -> Vec<String> {
+        let drift = self.engine.state.snapshot().drift.iter();
+        drift.map(|one| one.text.clone()).collect()
+    }
+}
+
+impl Drive for Host {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
@@ -412,11 +406,6 @@ impl Host {
             | Effect::Answer { .. }
             | Effect::Publish(_) => None,
         }
-    }
-
-    fn published(&self) -> Vec<String> {
-        let drift = self.state.snapshot().drift.iter();
-        drift.map(|one| one.text.clone()).collect()
     }
 }
 
@@ -530,7 +519,7 @@ fn the_map_is_kept_as_it_changes() {
 #[test]
 fn a_dry_run_shows_the_drift_and_keeps_nothing() {
     let mut host = Host::new([card(B, "02", Some("00-01"))]);
-    host.state = State::new(Held::new(), true);
+    host.engine.state = State::new(Held::new(), true);
     host.event(Event::Recalled(former()));
     host.event(by_model());
     assert_eq!(host.published(), [MOVED]);
@@ -542,7 +531,7 @@ fn a_dry_run_shows_the_drift_and_keeps_nothing() {
 fn a_bound_function_is_published_with_the_override_that_it_has() {
     let mut host = Host::new([card(A, "01", None).driver("e1000e")]);
     host.event(by_model());
-    let snapshot = host.state.snapshot();
+    let snapshot = host.engine.state.snapshot();
     let bound = &snapshot.functions.get(&at(A)).unwrap().function;
     let wanted = Inspection {
         driver_override: Some("vfio-pci".to_owned()),

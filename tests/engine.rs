@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+#[path = "support/drive.rs"]
+mod drive;
 mod support;
 
 use std::{
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use drive::{Drive, Engine};
 use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy, up};
 use vfio_bindd::{
     engine::{
@@ -28,7 +31,7 @@ use vfio_bindd::{
 /// A host that answers effects as a healthy kernel would; what is in `hang`
 /// is never answered until it is taken out.
 struct Host {
-    state: State,
+    engine: Engine,
     inventory: Inventory,
     inspections: BTreeMap<Address, Inspection>,
     hang: BTreeSet<Address>,
@@ -37,7 +40,6 @@ struct Host {
     reports: Vec<Report>,
     applied: Vec<Address>,
     scan: Result<(), String>,
-    now: Duration,
 }
 
 impl Host {
@@ -52,7 +54,7 @@ impl Host {
             })
             .collect();
         Self {
-            state: State::new(Held::new(), false),
+            engine: Engine::new(State::new(Held::new(), false)),
             inventory,
             inspections,
             hang: BTreeSet::new(),
@@ -61,7 +63,6 @@ impl Host {
             reports: Vec::new(),
             applied: Vec::new(),
             scan: Ok(()),
-            now: Duration::ZERO,
         }
     }
 
@@ -69,30 +70,20 @@ impl Host {
         self.event(Event::Config(Ok(policy.clone())));
     }
 
-    /// Gives `event`, and answers all that comes of it.
-    fn event(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            for effect in self.state.handle(event, self.now) {
-                events.extend(self.answer(effect));
-            }
-            if events.is_empty()
-                && let Some(at) = self.state.next_tick(self.now)
-                && at <= self.now + Duration::from_millis(50)
-            {
-                self.now = self.now.max(at);
-                events.push(Event::Tick);
-            }
-        }
+    fn snapshot(&self) -> &Snapshot {
+        self.engine.state.snapshot()
     }
 
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.state.next_tick(self.now).filter(|at| *at <= end) {
-            self.now = self.now.max(at);
-            self.event(Event::Tick);
-        }
-        self.now = end;
+    fn mapping(&self) -> (MappingState, String) {
+        let mapping = self.snapshot().mappings.get("m").unwrap();
+        let addresses: Vec<_> = mapping.addresses.iter().map(Address::to_string).collect();
+        (mapping.state, addresses.join(" "))
+    }
+}
+
+impl Drive for Host {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
@@ -141,16 +132,6 @@ impl Host {
                 None
             }
         }
-    }
-
-    fn snapshot(&self) -> &Snapshot {
-        self.state.snapshot()
-    }
-
-    fn mapping(&self) -> (MappingState, String) {
-        let mapping = self.snapshot().mappings.get("m").unwrap();
-        let addresses: Vec<_> = mapping.addresses.iter().map(Address::to_string).collect();
-        (mapping.state, addresses.join(" "))
     }
 }
 
@@ -203,7 +184,10 @@ fn a_bad_config_at_boot_binds_nothing_and_says_why() {
 fn a_mended_config_is_not_called_wrong_while_the_first_scan_is_out() {
     let mut host = Host::new([nic("0000:01:00.0")]);
     host.event(Event::Config(Err("config.toml:1:1: no".to_owned())));
-    let effects = host.state.handle(Event::Config(Ok(nics())), host.now);
+    let effects = host
+        .engine
+        .state
+        .handle(Event::Config(Ok(nics())), host.engine.now);
     assert_eq!(host.snapshot().state, DaemonState::Starting);
     assert_eq!(host.snapshot().reason, "");
     let answers: Vec<_> = effects
@@ -412,7 +396,7 @@ fn another_device_at_the_same_address_is_inspected_anew() {
 #[test]
 fn a_dry_run_applies_nothing_and_still_gets_ready() {
     let mut host = Host::new([nic("0000:01:00.0")]);
-    host.state = State::new(Held::new(), true);
+    host.engine.state = State::new(Held::new(), true);
     host.start(&nics());
     assert!(host.applied.is_empty());
     assert_eq!(host.snapshot().state, DaemonState::Degraded);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+#[path = "support/drive.rs"]
+mod drive;
 mod support;
 
 use std::{
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use drive::{Drive, Engine};
 use support::{FunctionExt as _, at, by_address, by_id, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
@@ -34,7 +37,7 @@ const B: &str = "0000:02:00.0";
 /// A host whose helpers keep a journal as the real ones do; what is in `hang`
 /// is never answered until it is taken out.
 struct Host {
-    state: State,
+    engine: Engine,
     inventory: Inventory,
     /// What the journal on its disk has: the former driver, and how far it is.
     journal: BTreeMap<Address, (Option<String>, Standing)>,
@@ -47,14 +50,13 @@ struct Host {
     done: Vec<String>,
     reports: Vec<Report>,
     answers: BTreeMap<u64, Result<(), Unrestored>>,
-    now: Duration,
 }
 
 impl Host {
     fn new(functions: impl IntoIterator<Item = Function>) -> Self {
         let functions = functions.into_iter();
         Self {
-            state: State::new(Held::new(), false).awaiting_journal(),
+            engine: Engine::new(State::new(Held::new(), false).awaiting_journal()),
             inventory: functions
                 .map(|one| one.with(|one| one.inspection = None))
                 .collect(),
@@ -66,7 +68,6 @@ impl Host {
             done: Vec::new(),
             reports: Vec::new(),
             answers: BTreeMap::new(),
-            now: Duration::ZERO,
         }
     }
 
@@ -85,34 +86,74 @@ impl Host {
 
     /// The daemon starts anew; the host goes on.
     fn restart(&mut self, policy: &Policy) {
-        self.state = State::new(Held::new(), false).awaiting_journal();
+        self.engine.state = State::new(Held::new(), false).awaiting_journal();
         self.reports.clear();
         self.start(policy);
     }
 
-    fn event(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            for effect in self.state.handle(event, self.now) {
-                events.extend(self.answer(effect));
-            }
-            if events.is_empty()
-                && let Some(at) = self.state.next_tick(self.now)
-                && at <= self.now + Duration::from_millis(50)
-            {
-                self.now = self.now.max(at);
-                events.push(Event::Tick);
-            }
+    fn give_back(&mut self, address: Address, together: &[Address]) -> Returned {
+        let Some((former, standing)) = self.journal.get_mut(&address) else {
+            return Returned::Untaken("was never taken".to_owned());
+        };
+        if together.iter().any(|one| self.used.contains(one)) {
+            return Returned::Refused {
+                text: "is in use: qemu".to_owned(),
+                released: *standing != Standing::Taken,
+            };
+        }
+        *standing = Standing::Returning;
+        let function = self.inventory.get_mut(address).unwrap();
+        if self.fail.contains(&address) {
+            function.driver = None;
+            return Returned::Failed {
+                step: "binding".to_owned(),
+                text: "e1000e: input/output error".to_owned(),
+                released: Some(true),
+            };
+        }
+        *standing = Standing::Released;
+        function.driver.clone_from(former);
+        Returned::Given(former.clone())
+    }
+
+    fn restore(&mut self, asker: u64, target: Target) -> Result<(), Unrestored> {
+        self.event(Event::Restore { asker, target });
+        self.answers.remove(&asker).unwrap()
+    }
+
+    fn let_go(&mut self) {
+        self.hang.clear();
+        for effect in std::mem::take(&mut self.hanging) {
+            let event = self.answer(effect).unwrap();
+            self.event(event);
         }
     }
 
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.state.next_tick(self.now).filter(|at| *at <= end) {
-            self.now = self.now.max(at);
-            self.event(Event::Tick);
-        }
-        self.now = end;
+    fn mapping(&self, name: &str) -> (MappingState, &str) {
+        let mapping = self.engine.state.snapshot().mappings.get(name).unwrap();
+        (mapping.state, mapping.reason.as_str())
+    }
+
+    fn function(&self, address: &str) -> (FunctionState, &str) {
+        let functions = &self.engine.state.snapshot().functions;
+        let function = functions.get(&at(address)).unwrap();
+        (function.state, function.reason.as_str())
+    }
+
+    fn drivers(&self) -> Vec<&str> {
+        let all = self.inventory.iter();
+        all.map(|one| one.driver.as_deref().unwrap_or("-"))
+            .collect()
+    }
+
+    fn reported(&self, what: impl Fn(&Report) -> bool) -> usize {
+        self.reports.iter().filter(|report| what(report)).count()
+    }
+}
+
+impl Drive for Host {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
@@ -174,65 +215,6 @@ impl Host {
             }
         }
     }
-
-    fn give_back(&mut self, address: Address, together: &[Address]) -> Returned {
-        let Some((former, standing)) = self.journal.get_mut(&address) else {
-            return Returned::Untaken("was never taken".to_owned());
-        };
-        if together.iter().any(|one| self.used.contains(one)) {
-            return Returned::Refused {
-                text: "is in use: qemu".to_owned(),
-                released: *standing != Standing::Taken,
-            };
-        }
-        *standing = Standing::Returning;
-        let function = self.inventory.get_mut(address).unwrap();
-        if self.fail.contains(&address) {
-            function.driver = None;
-            return Returned::Failed {
-                step: "binding".to_owned(),
-                text: "e1000e: input/output error".to_owned(),
-                released: Some(true),
-            };
-        }
-        *standing = Standing::Released;
-        function.driver.clone_from(former);
-        Returned::Given(former.clone())
-    }
-
-    fn restore(&mut self, asker: u64, target: Target) -> Result<(), Unrestored> {
-        self.event(Event::Restore { asker, target });
-        self.answers.remove(&asker).unwrap()
-    }
-
-    fn let_go(&mut self) {
-        self.hang.clear();
-        for effect in std::mem::take(&mut self.hanging) {
-            let event = self.answer(effect).unwrap();
-            self.event(event);
-        }
-    }
-
-    fn mapping(&self, name: &str) -> (MappingState, &str) {
-        let mapping = self.state.snapshot().mappings.get(name).unwrap();
-        (mapping.state, mapping.reason.as_str())
-    }
-
-    fn function(&self, address: &str) -> (FunctionState, &str) {
-        let functions = &self.state.snapshot().functions;
-        let function = functions.get(&at(address)).unwrap();
-        (function.state, function.reason.as_str())
-    }
-
-    fn drivers(&self) -> Vec<&str> {
-        let all = self.inventory.iter();
-        all.map(|one| one.driver.as_deref().unwrap_or("-"))
-            .collect()
-    }
-
-    fn reported(&self, what: impl Fn(&Report) -> bool) -> usize {
-        self.reports.iter().filter(|report| what(report)).count()
-    }
 }
 
 fn nics() -> Policy {
@@ -262,13 +244,13 @@ fn nothing_is_bound_before_the_journal_is_read() {
     let mut host = two();
     host.event(Event::Config(Ok(nics())));
     assert_eq!(host.done, Vec::<String>::new());
-    assert_eq!(host.state.snapshot().state, DaemonState::Starting);
-    assert!(host.state.snapshot().mappings.is_empty());
+    assert_eq!(host.engine.state.snapshot().state, DaemonState::Starting);
+    assert!(host.engine.state.snapshot().mappings.is_empty());
     let early = Unrestored::NotReady("the undo journal is not read yet".to_owned());
     assert_eq!(host.restore(1, Target::All), Err(early));
     // A disk that does not answer holds up binding, and nothing else.
     host.wait(Duration::from_secs(31));
-    assert_eq!(host.state.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.engine.state.snapshot().state, DaemonState::Degraded);
     assert_eq!(host.mapping("m").0, MappingState::Pending);
     assert_eq!(host.done, Vec::<String>::new());
     let (entries, trouble) = (Vec::new(), vec!["x.json: cannot be read".to_owned()]);
@@ -295,12 +277,12 @@ fn a_mapping_is_given_back_and_stays_so() {
         host.function(A),
         (FunctionState::Released, "was given back")
     );
-    assert_eq!(host.state.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.engine.state.snapshot().state, DaemonState::Degraded);
     assert_eq!(
         host.reported(|one| matches!(one, Report::Restored { .. })),
         2
     );
-    let generation = host.state.snapshot().generation;
+    let generation = host.engine.state.snapshot().generation;
     for event in [
         Event::Rescan,
         Event::Audit,
@@ -314,7 +296,7 @@ fn a_mapping_is_given_back_and_stays_so() {
         assert_eq!(host.mapping("m").0, MappingState::Released);
     }
     assert_eq!(host.done.len(), 2, "{:?}", host.done);
-    assert!(host.state.snapshot().generation <= generation + 1);
+    assert!(host.engine.state.snapshot().generation <= generation + 1);
     // Once more is no news.
     assert_eq!(host.restore(2, m()), Ok(()));
     assert_eq!(
@@ -365,7 +347,7 @@ fn a_restart_keeps_what_was_given_back_and_what_was_taken() {
     assert_eq!(host.mapping("m").0, MappingState::Bound);
     // The first one may have been wrong; what follows is one.
     host.restore(2, m()).unwrap();
-    host.state = State::new(Held::new(), false).awaiting_journal();
+    host.engine.state = State::new(Held::new(), false).awaiting_journal();
     host.event(Event::Config(Err("no".to_owned())));
     host.start(&nics());
     assert_eq!(host.mapping("m").0, MappingState::Released);
@@ -427,13 +409,13 @@ fn what_is_left_over_is_given_back_by_address_and_by_its_old_name() {
             "n",
             mapping(vec![by_address("02:00.0")]),
         )]))));
-        assert_eq!(host.state.snapshot().left_over, [at(A)]);
+        assert_eq!(host.engine.state.snapshot().left_over, [at(A)]);
         assert_eq!(host.mapping("n").0, MappingState::Bound);
         let all = target == Target::All;
         host.restore(1, target).unwrap();
         let other = if all { "-" } else { "vfio-pci" };
         assert_eq!(host.drivers(), ["e1000e", other]);
-        assert!(host.state.snapshot().left_over.is_empty());
+        assert!(host.engine.state.snapshot().left_over.is_empty());
     }
     // The name that it has now works, too.
     let mut host = taken();
@@ -608,7 +590,7 @@ fn who_asks_for_what_there_is_not_is_told() {
     let text = format!("{A} was never taken");
     assert_eq!(lost, Err(Unrestored::NothingTaken(text)));
     let mut host = Host::new([nic(A)]);
-    host.state = State::new(Held::new(), true);
+    host.engine.state = State::new(Held::new(), true);
     host.event(Event::Config(Ok(nics())));
     let dry = host.restore(3, Target::All).unwrap_err();
     assert!(matches!(dry, Unrestored::Refused(text) if text.contains("--dry-run")));
