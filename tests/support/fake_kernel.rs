@@ -49,6 +49,8 @@ pub(crate) struct Kernel {
     /// Directories of sysfs, and files of the host, whose reading says EIO.
     pub(crate) unreadable: BTreeSet<String>,
     busy_disks: BTreeSet<String>,
+    /// Disks that were opened exclusively, or were to be.
+    pub(crate) opened: Vec<String>,
     /// Class devices that get the next of these names whenever one of their
     /// attributes is read.
     pub(crate) renames: BTreeMap<String, Vec<String>>,
@@ -585,6 +587,7 @@ impl Host for Fake {
 
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {
         self.with(|kernel| {
+            kernel.opened.push(disk.to_owned());
             if kernel.busy_disks.contains(disk) {
                 Err(errno(Errno::BUSY))
             } else {

@@ -32,6 +32,15 @@ fn the_kernel_is_asked_whether_a_disk_is_held() {
 }
 
 #[test]
+fn a_disk_that_something_else_speaks_for_is_not_kept_from_anybody() {
+    let host = Host::new();
+    host.file("/etc/fstab", "/dev/nvme0n1p2 /srv ext4 defaults 0 2\n");
+    host.says(&["storage: nvme0n1p2 is in /etc/fstab for /srv"]);
+    // A mount that comes at this moment would be told that the disk is busy.
+    assert_eq!(host.0.with(|kernel| kernel.opened.clone()), ["nvme1n1"]);
+}
+
+#[test]
 fn a_disk_without_a_number_is_in_use() {
     let host = Host::new();
     host.0.link(

@@ -30,6 +30,10 @@ fn a_multipath_disk_is_looked_at_through_each_of_its_paths() {
         assert_eq!(host.evidence(address), Vec::<String>::new(), "idle");
     }
     host.0.mount("nvme0n1");
+    let held = "storage: nvme0n1 cannot be opened exclusively: device or resource busy";
+    for address in [DISK, TWIN] {
+        assert_eq!(host.evidence(address), [held]);
+    }
     host.file(
         "/proc/1/mountinfo",
         "1 1 259:2 / /srv rw - ext4 /dev/nvme0n1p1 rw\n",
@@ -49,7 +53,6 @@ fn a_multipath_disk_is_looked_at_through_each_of_its_paths() {
                 "storage: nvme0n1p1 is mounted on /srv",
                 "storage: dd (pid 9) has nvme0n1 open for writing",
                 "storage: dm-0 (x) is made of nvme0n1",
-                "storage: nvme0n1 cannot be opened exclusively: device or resource busy",
             ]
         );
     }

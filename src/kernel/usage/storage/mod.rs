@@ -27,7 +27,10 @@ use self::{
     stack::{Kind, Node, Stack, stack},
 };
 use super::{Look, Subject, files::directory, nodes, words};
-use crate::pci::usage::Fact;
+use crate::{
+    pci::usage::Fact,
+    policy::guard::{Guard, judge},
+};
 
 const ENOMEDIUM: i32 = rustix::io::Errno::NOMEDIUM.raw_os_error();
 
@@ -66,9 +69,6 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
     unchecked.extend(tables.database.get_or_init(|| database(look)).clone());
     let mut bases = Bases::default();
     for node in &nodes {
-        if node.kind == Kind::Disk {
-            facts.extend(held(look, &node.name));
-        }
         let Some(number) = node.number(look) else {
             unchecked.push(format!("{} does not say its number", node.label));
             continue;
@@ -86,6 +86,15 @@ pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
         facts.extend(writers);
     }
     facts.extend(bases.facts(references));
+    // While the disk is open exclusively nobody can mount it: only one of which
+    // nothing else is known is asked.
+    if !facts
+        .iter()
+        .any(|fact| judge(fact).0 == Some(Guard::Storage))
+    {
+        let disks = nodes.iter().filter(|node| node.kind == Kind::Disk);
+        facts.extend(disks.filter_map(|disk| held(look, &disk.name)));
+    }
     facts.extend(unchecked.into_iter().map(|text| Fact::Unchecked { text }));
     facts
 }
