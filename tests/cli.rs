@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+#[path = "support/ctl.rs"]
+mod ctl;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -12,30 +14,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ctl::{NIC, TWIN, ctl, host};
 use tree::Tree;
-
-const NIC: &str = "0000:00:02.0";
-const TWIN: &str = "0000:00:03.0";
-
-fn ctl(tree: &Tree, args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"))
-        .arg("--sysfs-root")
-        .arg(tree.root())
-        .args(args)
-        .env_clear()
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
-}
-
-fn host() -> Tree {
-    let tree = Tree::new();
-    tree.add(NIC, 2);
-    tree.add(TWIN, 3);
-    tree
-}
 
 fn config(tree: &Tree, text: &str) -> String {
     let path = tree.root().join("config.toml");

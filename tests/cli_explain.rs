@@ -3,39 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+#[path = "support/ctl.rs"]
+mod ctl;
 #[path = "support/tree.rs"]
 mod tree;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
+use ctl::{NIC, TWIN, ctl, host};
 use serde_json::Value;
 use tree::Tree;
 
-const NIC: &str = "0000:00:02.0";
-const TWIN: &str = "0000:00:03.0";
-
-fn ctl(tree: &Tree, config: &str, args: &[&str]) -> (i32, String, String) {
+/// What the client says under this config.
+fn asked(tree: &Tree, config: &str, args: &[&str]) -> (i32, String, String) {
     let file = tree.root().join("config.toml");
     fs::write(&file, config).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"))
-        .arg("--sysfs-root")
-        .arg(tree.root())
-        .arg("--config")
-        .arg(file)
-        .args(args)
-        .env_clear()
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
-}
-
-fn host() -> Tree {
-    let tree = Tree::new();
-    tree.add(NIC, 2);
-    tree.add(TWIN, 3);
-    tree
+    let config = ["--config", file.to_str().unwrap()];
+    ctl(tree, &[&config, args].concat())
 }
 
 /// A config of a mapping that matches these terms.
@@ -54,7 +38,7 @@ fn an_unmatched_function_is_inspected_and_a_short_address_will_do() {
     let tree = host();
     fs::write(tree.attribute(TWIN, "driver_override"), "pci-stub\n").unwrap();
     let config = one("id = \"8086:10d3\", iommu_group = 2");
-    let (code, out, err) = ctl(&tree, &config, &["explain", "00:03.0"]);
+    let (code, out, err) = asked(&tree, &config, &["explain", "00:03.0"]);
     assert_eq!((code, words(&err)), (0, Vec::new()));
     assert!(out.starts_with("0000:00:03.0 [8086:10d3]"), "{out}");
     assert!(
@@ -68,7 +52,7 @@ fn an_unmatched_function_is_inspected_and_a_short_address_will_do() {
         out.ends_with("what would be done: nothing, no mapping takes it\n"),
         "{out}"
     );
-    let (_, out, _) = ctl(&tree, &config, &["explain", NIC, "--json"]);
+    let (_, out, _) = asked(&tree, &config, &["explain", NIC, "--json"]);
     let told: Value = serde_json::from_str(&out).unwrap();
     let function = told.get("function").unwrap();
     assert_eq!(function["mappings"]["nic"]["standing"], "chosen");
@@ -80,7 +64,7 @@ fn an_unmatched_function_is_inspected_and_a_short_address_will_do() {
 fn a_mapping_says_why_its_count_is_off() {
     let tree = host();
     let config = one("id = \"8086:10d3\"") + "expect = 1\n";
-    let (code, out, _) = ctl(&tree, &config, &["explain", "nic"]);
+    let (code, out, _) = asked(&tree, &config, &["explain", "nic"]);
     assert_eq!(code, 0);
     assert!(
         out.starts_with("nic: refused: 2 functions match, exactly 1 expected\n"),
@@ -97,7 +81,7 @@ fn a_mapping_says_why_its_count_is_off() {
 fn a_function_that_does_not_answer_is_explained_all_the_same() {
     let tree = host();
     tree.hang(TWIN, "driver_override");
-    let (code, out, err) = ctl(&tree, &one("iommu_group = 2"), &["explain", TWIN]);
+    let (code, out, err) = asked(&tree, &one("iommu_group = 2"), &["explain", TWIN]);
     assert_eq!(code, 0, "{err}");
     assert!(
         err.contains("0000:00:03.0: its attributes cannot be read"),
@@ -139,15 +123,15 @@ fn exit_codes_are_those_of_the_manual() {
             "/nowhere: No such file",
         ),
     ] {
-        let (code, out, err) = ctl(&tree, &config, args);
+        let (code, out, err) = asked(&tree, &config, args);
         assert_eq!((code, out.as_str()), (wanted, ""), "{args:?}: {err}");
         assert!(err.contains(word), "{args:?}: {err}");
     }
-    let (code, _, err) = ctl(&tree, &one("iommu_group = 9"), &["pin", "nic"]);
+    let (code, _, err) = asked(&tree, &one("iommu_group = 9"), &["pin", "nic"]);
     assert_eq!(code, 1);
     let nothing = "mapping 'nic' chooses no function: no function matches, at least 1 expected";
     assert!(err.contains(nothing), "{err}");
-    let (code, _, err) = ctl(&tree, &one("idd = 9"), &["explain", "nic"]);
+    let (code, _, err) = asked(&tree, &one("idd = 9"), &["explain", "nic"]);
     assert_eq!(code, 2);
     assert!(err.contains("unknown key `idd`"), "{err}");
 }
@@ -156,7 +140,7 @@ fn exit_codes_are_those_of_the_manual() {
 #[test]
 fn a_pin_is_ready_to_be_pasted() {
     let tree = host();
-    let (code, out, err) = ctl(&tree, &one("address = \"00:02.0\""), &["pin", "nic"]);
+    let (code, out, err) = asked(&tree, &one("address = \"00:02.0\""), &["pin", "nic"]);
     assert_eq!((code, words(&err)), (0, Vec::new()));
     assert!(
         out.starts_with("# In [mapping.nic], instead of its match:\nmatch = [\n"),
@@ -167,11 +151,11 @@ fn a_pin_is_ready_to_be_pasted() {
         "{out}"
     );
     let pasted = format!("[mapping.nic]\n{out}");
-    let (code, out, err) = ctl(&tree, &pasted, &["plan"]);
+    let (code, out, err) = asked(&tree, &pasted, &["plan"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("  0000:00:02.0 [8086:10d3]"), "{out}");
     assert!(!out.contains(TWIN), "{out}");
-    let (_, out, _) = ctl(&tree, &pasted, &["pin", "nic", "--json"]);
+    let (_, out, _) = asked(&tree, &pasted, &["pin", "nic", "--json"]);
     let pins: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(pins["pins"][0]["address"], NIC);
     assert_eq!(pins["pins"][0]["by"], "path");
@@ -184,13 +168,13 @@ fn a_slot_label_may_be_any_text() {
     for (address, label) in [(NIC, "Slot \"5\" [a*?]\\"), (TWIN, "Slot \"5\" [ab]\\")] {
         fs::write(tree.attribute(address, "label"), format!("{label}\n")).unwrap();
     }
-    let (code, out, err) = ctl(&tree, &one("address = \"00:02.0\""), &["pin", "nic"]);
+    let (code, out, err) = asked(&tree, &one("address = \"00:02.0\""), &["pin", "nic"]);
     assert_eq!(code, 0, "{err}");
     assert!(
         out.contains(r#"slot = "Slot \"5\" [[]a[*][?]]\\""#),
         "{out}"
     );
-    let (code, out, err) = ctl(&tree, &format!("[mapping.nic]\n{out}"), &["plan"]);
+    let (code, out, err) = asked(&tree, &format!("[mapping.nic]\n{out}"), &["plan"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(NIC) && !out.contains(TWIN), "{out}");
 }
@@ -199,7 +183,7 @@ fn a_slot_label_may_be_any_text() {
 fn a_take_that_leaves_fewer_than_expected_is_said() {
     let tree = host();
     let config = one("id = \"8086:10d3\"") + "expect = 2\ntake = 1\n";
-    let (code, out, err) = ctl(&tree, &config, &["pin", "nic"]);
+    let (code, out, err) = asked(&tree, &config, &["pin", "nic"]);
     assert_eq!(code, 0, "{err}");
     let note = "# 'expect' is exactly 2, and 1 will match: it has to become 1\n";
     assert!(out.contains(note), "{out}");
@@ -212,7 +196,7 @@ fn a_recorded_host_is_explained_elsewhere() {
     let dump = folder.join("gpu-server.jsonl");
     let config = fs::read_to_string(folder.join("gpu-server/serials.toml")).unwrap();
     let recorded = ["--host", dump.to_str().unwrap()];
-    let (code, out, err) = ctl(
+    let (code, out, err) = asked(
         &tree,
         &config,
         &[&["explain", "a3:00.0"], &recorded[..]].concat(),
@@ -223,7 +207,7 @@ fn a_recorded_host_is_explained_elsewhere() {
         "{out}"
     );
     // Two ports of one card have one serial number.
-    let (code, out, err) = ctl(&tree, &config, &[&["pin", "card"], &recorded[..]].concat());
+    let (code, out, err) = asked(&tree, &config, &[&["pin", "card"], &recorded[..]].concat());
     assert_eq!((code, err.as_str()), (0, ""));
     let port = r#"serial = "b8-ce-f6-03-00-10-00-00", address = "*:*:*.1" }"#;
     assert!(out.contains(port), "{out}");

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use vfio_bindd::{
     daemon::{
         args::Args,
-        journal,
+        log,
         run::{GRACE, Options, run},
     },
     kernel::helper::serve::serve,
@@ -14,7 +14,7 @@ use vfio_bindd::{
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = journal::start(args.log).map_err(Into::into).and_then(|()| {
+    let result = log::start(args.log).map_err(Into::into).and_then(|()| {
         if args.helper {
             help(&args)
         } else {

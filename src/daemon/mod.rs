@@ -6,6 +6,7 @@ pub mod args;
 mod callers;
 pub mod journal;
 pub mod last_map;
+pub mod log;
 pub mod map_file;
 pub mod notify;
 pub mod run;
