@@ -5,9 +5,17 @@
 //! `proc_fd_permission`, v6.12). Never asks the file system that a file is on,
 //! nor the driver of an open device: either may not answer.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _},
+    },
+    path::Path,
+};
 
-use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, open, readlinkat, statx};
 
 use super::host::{Open, OpenNode, OpenVfioDevice};
 
@@ -53,8 +61,9 @@ fn is_gone(error: &io::Error) -> bool {
 fn of_process(process: &Path, pid: &str, found: &mut Open) -> io::Result<()> {
     let (nodes, devices) = (found.nodes.len(), found.vfio_devices.len());
     let files = of_table(process, found)?;
-    // Where the first thread has ended, the others still have theirs.
-    if files == 0 {
+    // Where the first thread has ended, the others still have theirs. Most of
+    // those without any are threads of the kernel.
+    if files == 0 && !is_alone(process) {
         for thread in fs::read_dir(process.join("task"))? {
             match of_table(&thread?.path(), found) {
                 Err(error) if !is_gone(&error) => return Err(error),
@@ -76,36 +85,54 @@ fn of_process(process: &Path, pid: &str, found: &mut Open) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the process has one thread only (fs/proc/base.c,
+/// `proc_task_getattr`, v6.12: a link of the directory for each, and two more).
+fn is_alone(process: &Path) -> bool {
+    let threads = fs::metadata(process.join("task"));
+    threads.is_ok_and(|threads| threads.nlink() == 3)
+}
+
 /// Adds the devices among the open files of a thread; returns how many files it
 /// has.
 fn of_table(thread: &Path, found: &mut Open) -> io::Result<usize> {
     let mut files = 0;
-    for fd in fs::read_dir(thread.join("fd"))? {
+    let place = thread.join("fd");
+    let table = open(
+        &place,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    for fd in Dir::read_from(&table)? {
         let fd = fd?;
+        let name = fd.file_name();
+        if name.to_bytes().starts_with(b".") {
+            continue;
+        }
         files += 1;
-        let path = fd.path();
         // Whoever may list the files may not always see what they are.
-        let target = match fs::read_link(&path) {
+        let target = match readlinkat(&table, name, Vec::new()).map_err(io::Error::from) {
             Err(error) if is_gone(&error) => continue,
             target => target?,
         };
         let target = target.to_string_lossy();
         if target == VFIO_DEVICE {
-            let info = fs::read_to_string(thread.join("fdinfo").join(fd.file_name()));
+            let name = OsStr::from_bytes(name.to_bytes());
+            let info = fs::read_to_string(thread.join("fdinfo").join(name));
             found.vfio_devices.push(OpenVfioDevice {
                 function: function(&info.unwrap_or_default()),
                 process: String::new(),
             });
-        } else if !is_no_file(&target)
-            && let Some((block, device)) = device(&path)?
-        {
+        } else if !is_no_file(&target) {
+            let path = place.join(OsStr::from_bytes(name.to_bytes()));
+            let Some((block, device)) = device(&path)? else {
+                continue;
+            };
+            let link = fs::symlink_metadata(&path);
             found.nodes.push(OpenNode {
                 block,
                 device,
                 // Not known is the worse of both.
-                writing: fd
-                    .metadata()
-                    .map_or(true, |link| link.permissions().mode() & WRITING != 0),
+                writing: link.map_or(true, |link| link.permissions().mode() & WRITING != 0),
                 process: String::new(),
             });
         }
@@ -192,6 +219,7 @@ mod tests {
         let files = process.path().join("fd");
         let thread = process.path().join("task/7/fd");
         fs::create_dir_all(&thread).unwrap();
+        fs::create_dir_all(process.path().join("task/8/fd")).unwrap();
         fs::create_dir(&files).unwrap();
         let mut open = Open::default();
         of_process(process.path(), "7", &mut open).unwrap();
