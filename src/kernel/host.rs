@@ -1,5 +1,5 @@
 //! The seam to the rest of the host: what is not in sysfs and says who uses
-//! what. Six questions, so that a test can answer them.
+//! what. Few questions, so that a test can answer them.
 //!
 //! Owns the root. Never interprets what it reads.
 
@@ -7,7 +7,10 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     net::IpAddr,
+    path::Path,
 };
+
+use super::dev_watch::DevWatch;
 
 /// The host beside its sysfs, or something that answers like it.
 pub trait Host {
@@ -43,6 +46,12 @@ pub trait Host {
     /// # Errors
     /// If not every process's can be seen.
     fn open_nodes(&self) -> io::Result<Open>;
+
+    /// Sees from now on whether devices are opened; `None` where that cannot be
+    /// seen.
+    fn watch_nodes(&self) -> Option<DevWatch> {
+        None
+    }
 
     /// The addresses and routes of this network namespace.
     ///
@@ -153,6 +162,10 @@ impl Host for ThisHost {
 
     fn open_nodes(&self) -> io::Result<Open> {
         super::open_nodes::open_nodes()
+    }
+
+    fn watch_nodes(&self) -> Option<DevWatch> {
+        DevWatch::below(Path::new("/dev")).ok()
     }
 
     fn network(&self) -> io::Result<Network> {

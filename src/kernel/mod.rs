@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod config_files;
+pub mod dev_watch;
 pub mod helper;
 pub mod host;
 pub mod inspect;

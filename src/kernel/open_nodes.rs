@@ -6,16 +6,18 @@
 //! nor the driver of an open device: either may not answer.
 
 use std::{
-    ffi::OsStr,
+    ffi::{CStr, OsStr},
     fs, io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     path::Path,
 };
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, open, readlinkat, statx};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags, open, readlinkat, statx,
+};
 
 use super::host::{Open, OpenNode, OpenVfioDevice};
 
@@ -96,9 +98,8 @@ fn is_alone(process: &Path) -> bool {
 /// has.
 fn of_table(thread: &Path, found: &mut Open) -> io::Result<usize> {
     let mut files = 0;
-    let place = thread.join("fd");
     let table = open(
-        &place,
+        thread.join("fd"),
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
@@ -109,73 +110,70 @@ fn of_table(thread: &Path, found: &mut Open) -> io::Result<usize> {
             continue;
         }
         files += 1;
-        // Whoever may list the files may not always see what they are.
-        let target = match readlinkat(&table, name, Vec::new()).map_err(io::Error::from) {
-            Err(error) if is_gone(&error) => continue,
-            target => target?,
+        let Some(status) = opened(&table, name)? else {
+            continue;
         };
-        let target = target.to_string_lossy();
-        if target == VFIO_DEVICE {
-            let name = OsStr::from_bytes(name.to_bytes());
-            let info = fs::read_to_string(thread.join("fdinfo").join(name));
-            found.vfio_devices.push(OpenVfioDevice {
-                function: function(&info.unwrap_or_default()),
-                process: String::new(),
-            });
-        } else if !is_no_file(&target) {
-            let path = place.join(OsStr::from_bytes(name.to_bytes()));
-            let Some((block, device)) = device(&path)? else {
+        let block = match FileType::from_raw_mode(status.stx_mode.into()) {
+            FileType::BlockDevice => true,
+            FileType::CharacterDevice => false,
+            FileType::Unknown => {
+                found.vfio_devices.extend(vfio_device(thread, &table, name));
                 continue;
-            };
-            let link = fs::symlink_metadata(&path);
-            found.nodes.push(OpenNode {
-                block,
-                device,
-                // Not known is the worse of both.
-                writing: link.map_or(true, |link| link.permissions().mode() & WRITING != 0),
-                process: String::new(),
-            });
-        }
+            }
+            _ => continue,
+        };
+        let link = statx(&table, name, LINK, StatxFlags::MODE);
+        found.nodes.push(OpenNode {
+            block,
+            device: (status.stx_rdev_major, status.stx_rdev_minor),
+            // Not known is the worse of both.
+            writing: link.map_or(true, |link| link.stx_mode & WRITING != 0),
+            process: String::new(),
+        });
     }
     Ok(files)
 }
 
-/// A vfio device without a node (drivers/vfio/vfio_main.c and group.c,
-/// `vfio_device_open_file`, v6.12).
-const VFIO_DEVICE: &str = "anon_inode:[vfio-device]";
-
-/// Sockets, pipes and the like, most of what is open.
-fn is_no_file(target: &str) -> bool {
-    let mut kinds = ["socket:[", "pipe:[", "anon_inode:"].into_iter();
-    kinds.any(|kind| target.starts_with(kind))
+/// What the kernel knows of an open file, which is enough: the server of a
+/// network file system may be away. `None` if it was closed.
+fn opened(table: &OwnedFd, name: &CStr) -> io::Result<Option<Statx>> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    seen(statx(table, name, flags, StatxFlags::TYPE).map_err(io::Error::from))
 }
+
+fn seen<T>(status: io::Result<T>) -> io::Result<Option<T>> {
+    match status {
+        // Whoever may list the files may not always see what they are.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        // A file that its file system has lost is no device either.
+        Err(_) => Ok(None),
+        Ok(status) => Ok(Some(status)),
+    }
+}
+
+/// The link of an open file itself.
+const LINK: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
 
 /// The owner's right to write: the link of an open file has the rights that it
 /// was opened with (fs/proc/fd.c, `tid_fd_update_inode`, v6.12).
-const WRITING: u32 = 0o200;
+const WRITING: u16 = 0o200;
 
-/// Whether an open file is a block device, and its number; `None` if it is no
-/// device or was closed. What the kernel knows of it is enough: the server of a
-/// network file system may be away.
-fn device(path: &Path) -> io::Result<Option<(bool, (u32, u32))>> {
-    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let status = match statx(CWD, path, flags, StatxFlags::TYPE).map_err(io::Error::from) {
-        Err(error) if is_denied(&error) => return Err(error),
-        // A file that its file system has lost is no device either.
-        Err(_) => return Ok(None),
-        Ok(status) => status,
-    };
-    let block = match FileType::from_raw_mode(status.stx_mode.into()) {
-        FileType::BlockDevice => true,
-        FileType::CharacterDevice => false,
-        _ => return Ok(None),
-    };
-    let number = (status.stx_rdev_major, status.stx_rdev_minor);
-    Ok(Some((block, number)))
-}
+const VFIO_DEVICE: &[u8] = b"anon_inode:[vfio-device]";
 
-fn is_denied(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
+/// A vfio device, which has no node, if this file without a type is one
+/// (drivers/vfio/vfio_main.c and group.c, `vfio_device_open_file`, v6.12;
+/// `stat` of such files, fs/anon_inodes.c, says no type, v6.1 and v6.17).
+fn vfio_device(thread: &Path, table: &OwnedFd, name: &CStr) -> Option<OpenVfioDevice> {
+    let target = readlinkat(table, name, Vec::new()).ok()?;
+    if target.to_bytes() != VFIO_DEVICE {
+        return None;
+    }
+    let name = OsStr::from_bytes(name.to_bytes());
+    let info = fs::read_to_string(thread.join("fdinfo").join(name));
+    Some(OpenVfioDevice {
+        function: function(&info.unwrap_or_default()),
+        process: String::new(),
+    })
 }
 
 /// What fdinfo of a vfio device says of its function
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_and_cannot_be_seen_is_an_error() {
+    fn files_are_those_of_a_thread_that_is_left() {
         let process = tempfile::tempdir().unwrap();
         let files = process.path().join("fd");
         let thread = process.path().join("task/7/fd");
@@ -224,19 +222,42 @@ mod tests {
         let mut open = Open::default();
         of_process(process.path(), "7", &mut open).unwrap();
         assert_eq!(open, Open::default());
-        // Not a link, as little to be read as one that is somebody else's.
-        fs::write(thread.join("3"), "").unwrap();
-        of_process(process.path(), "7", &mut open).unwrap_err();
-        fs::remove_file(thread.join("3")).unwrap();
-        std::os::unix::fs::symlink("anon_inode:[vfio-device]", thread.join("4")).unwrap();
+        // Closed while it was looked at.
+        std::os::unix::fs::symlink("gone", thread.join("3")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", thread.join("4")).unwrap();
         of_process(process.path(), "7", &mut open).unwrap();
-        let device = OpenVfioDevice {
-            function: None,
+        let null = OpenNode {
+            block: false,
+            device: (1, 3),
+            writing: true,
             process: " (pid 7)".to_owned(),
         };
-        assert_eq!(open.vfio_devices, [device]);
-        fs::write(files.join("3"), "").unwrap();
+        assert_eq!(open.nodes, [null]);
+        // No directory, as little to be listed as one that is somebody else's.
+        fs::remove_dir(&files).unwrap();
+        fs::write(&files, "").unwrap();
         of_process(process.path(), "7", &mut open).unwrap_err();
+    }
+
+    #[test]
+    fn only_what_is_forbidden_to_see_is_an_error() {
+        let failed = |errno: rustix::io::Errno| seen::<()>(Err(errno.into()));
+        failed(rustix::io::Errno::ACCESS).unwrap_err();
+        failed(rustix::io::Errno::PERM).unwrap_err();
+        assert!(failed(rustix::io::Errno::STALE).unwrap().is_none());
+        assert!(failed(rustix::io::Errno::NOENT).unwrap().is_none());
+    }
+
+    /// What a vfio device is, too.
+    #[test]
+    fn a_file_without_a_node_has_no_type() {
+        use std::os::fd::AsRawFd as _;
+        let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
+        let table = open("/proc/self/fd", OFlags::RDONLY, Mode::empty()).unwrap();
+        let name = std::ffi::CString::new(watch.as_raw_fd().to_string()).unwrap();
+        let mode = opened(&table, &name).unwrap().unwrap().stx_mode;
+        assert_eq!(FileType::from_raw_mode(mode.into()), FileType::Unknown);
+        assert!(vfio_device(Path::new("/proc/self"), &table, &name).is_none());
     }
 
     #[test]

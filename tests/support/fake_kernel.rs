@@ -19,6 +19,7 @@ use std::{
 use rustix::io::Errno;
 use vfio_bindd::kernel::{
     apply::Modules,
+    dev_watch::DevWatch,
     host::{Host, Network, Open, OpenNode, OpenVfioDevice, Stat},
     sysfs::Sysfs,
     usage::{Look, Tables},
@@ -69,6 +70,8 @@ pub(crate) struct Kernel {
     pub(crate) host_bytes: BTreeMap<String, Vec<u8>>,
     /// What processes have open, `None` if that cannot be seen.
     pub(crate) open_nodes: Option<Vec<OpenNode>>,
+    /// Stands for `/dev` where it is watched who opens what.
+    pub(crate) dev: Option<std::path::PathBuf>,
     /// Vfio devices that processes have open without a node.
     pub(crate) open_vfio: Vec<OpenVfioDevice>,
     /// Its addresses and routes, `None` if the kernel does not tell them.
@@ -604,6 +607,10 @@ impl Host for Fake {
                 vfio_devices: kernel.open_vfio.clone(),
             })
         })
+    }
+
+    fn watch_nodes(&self) -> Option<DevWatch> {
+        DevWatch::below(&self.with(|kernel| kernel.dev.clone())?).ok()
     }
 
     fn network(&self) -> io::Result<Network> {

@@ -1,6 +1,12 @@
 //! Device nodes that processes have open.
 
-use vfio_bindd::kernel::host::OpenVfioDevice;
+use vfio_bindd::{
+    kernel::{
+        host::OpenVfioDevice,
+        usage::{Look, Tables, usage},
+    },
+    pci::usage::Fact,
+};
 
 use crate::one::{ADDRESS, One, check};
 
@@ -66,6 +72,55 @@ fn reading_counts_only_where_nobody_looks_round() {
             );
         }
     }
+}
+
+/// How many open nodes of it are found by a look with these tables.
+fn open_nodes(one: &One, tables: &Tables) -> usize {
+    let look = Look {
+        sysfs: &one.0,
+        host: &one.0,
+        tables,
+    };
+    let facts = usage(look, ADDRESS.parse().unwrap());
+    let open = facts.iter();
+    open.filter(|fact| matches!(fact, Fact::NodeOpen { .. }))
+        .count()
+}
+
+#[test]
+fn for_a_row_of_writes_it_is_asked_again_once_somebody_opened_something() {
+    let dev = tempfile::tempdir().unwrap();
+    std::fs::write(dev.path().join("ptp0"), "").unwrap();
+    for watched in [true, false] {
+        let one = One::new("020000", "igb");
+        one.device("ptp", "ptp/ptp0", &[("dev", "247:0")]);
+        one.0
+            .with(|kernel| kernel.dev = watched.then(|| dev.path().to_owned()));
+        let tables = Tables::default().for_next_write();
+        assert_eq!(open_nodes(&one, &tables), 0);
+        // Without a sign of it nobody asks, and without a watch everybody.
+        one.opens("chronyd (pid 7)", (247, 0), true);
+        let tables = tables.for_next_write();
+        assert_eq!(
+            open_nodes(&one, &tables),
+            usize::from(!watched),
+            "watched: {watched}"
+        );
+        std::fs::File::open(dev.path().join("ptp0")).unwrap();
+        let tables = tables.for_next_write();
+        assert_eq!(open_nodes(&one, &tables), 1, "watched: {watched}");
+    }
+}
+
+#[test]
+fn what_was_read_for_a_look_serves_no_write() {
+    let one = One::new("020000", "igb");
+    one.device("ptp", "ptp/ptp0", &[("dev", "247:0")]);
+    let tables = Tables::default();
+    assert_eq!(open_nodes(&one, &tables), 0);
+    one.opens("chronyd (pid 7)", (247, 0), true);
+    assert_eq!(open_nodes(&one, &tables), 0);
+    assert_eq!(open_nodes(&one, &tables.for_next_write()), 1);
 }
 
 /// The function is bound to vfio-pci, in IOMMU group 7.

@@ -22,9 +22,38 @@ use crate::{
     policy::doctor::{Finding, examine_iommu},
 };
 
-/// How long what is read once for many functions serves inspections. Before a
-/// write everything is read anew.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long what is read once for many functions serves inspections.
+const LOOKS_KEPT: Duration = Duration::from_secs(1);
+
+/// How long what [`Tables::for_next_write`] leaves serves writes, the first of
+/// which reads everything anew. A card's functions, or a row of cards, are not
+/// worth a walk each through all that processes have open.
+const WRITES_KEPT: Duration = Duration::from_secs(5);
+
+/// Tables, and when they were begun.
+struct Kept {
+    tables: Tables,
+    since: Instant,
+    most: Duration,
+}
+
+impl Kept {
+    fn new(most: Duration) -> Self {
+        Self {
+            tables: Tables::default(),
+            since: Instant::now(),
+            most,
+        }
+    }
+
+    /// The tables, empty if they are too old.
+    fn fresh(&mut self) -> &mut Tables {
+        if self.since.elapsed() > self.most {
+            *self = Self::new(self.most);
+        }
+        &mut self.tables
+    }
+}
 
 /// Serves what comes over `socket` until the other end closes it.
 ///
@@ -34,19 +63,22 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
     let sysfs = HostSysfs::new(sysfs_root);
     let mut answers = UnixStream::from(socket);
     let requests = BufReader::new(answers.try_clone()?);
-    let mut tables = Tables::default();
-    let mut read = Instant::now();
+    let mut of_looks = Kept::new(LOOKS_KEPT);
+    let mut of_writes = Kept::new(WRITES_KEPT);
     for line in requests.lines() {
         let request = serde_json::from_str(&line?)?;
-        let look_is_enough = matches!(request, Request::Inspect { .. });
-        if !look_is_enough || read.elapsed() > KEPT {
-            tables = Tables::default();
-            read = Instant::now();
-        }
+        let tables = match request {
+            Request::Inspect { .. } | Request::Survey => of_looks.fresh(),
+            Request::Apply(_) | Request::Restore(_) => {
+                let tables = of_writes.fresh();
+                *tables = std::mem::take(tables).for_next_write();
+                tables
+            }
+        };
         let look = Look {
             sysfs: &sysfs,
             host: &ThisHost,
-            tables: &tables,
+            tables,
         };
         let reply = match request {
             Request::Inspect {

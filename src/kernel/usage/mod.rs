@@ -21,7 +21,7 @@ use super::{
 };
 use crate::pci::{address::Address, function::is_vfio_driver, id::ClassCode, usage::Fact};
 
-/// What is read once for many functions. Made anew before each write.
+/// What is read once for many functions.
 #[derive(Debug, Default)]
 pub struct Tables {
     nodes: nodes::Tables,
@@ -29,6 +29,20 @@ pub struct Tables {
     display: display::Tables,
     system: system::Tables,
     storage: storage::Tables,
+}
+
+impl Tables {
+    /// What serves another write soon after this one: what is known not to have
+    /// changed, and the network's configuration, which is not about this moment.
+    /// All else is to be read anew.
+    #[must_use]
+    pub fn for_next_write(self) -> Self {
+        Self {
+            nodes: self.nodes.for_next_write(),
+            network: self.network.for_next_write(),
+            ..Self::default()
+        }
+    }
 }
 
 /// One look at the host's use of its functions.

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use super::{Device, Look, Subject, files::Files, words};
 use crate::{
     kernel::{
+        dev_watch::DevWatch,
         host::{Open, OpenNode},
         sysfs::{link_name, text},
     },
@@ -19,10 +20,33 @@ use crate::{
 pub(super) struct Tables {
     /// What all processes have open, or why that cannot be told.
     open: OnceCell<Result<Open, String>>,
+    /// Whether it is to serve writes, each of them at another moment.
+    serves_writes: bool,
+    /// Sees what is opened since.
+    watch: OnceCell<Option<DevWatch>>,
+}
+
+impl Tables {
+    /// What processes have open, if nobody opened anything since.
+    pub(super) fn for_next_write(self) -> Self {
+        let watch = self.watch.get().and_then(Option::as_ref);
+        if watch.is_some_and(DevWatch::saw_nothing) {
+            return self;
+        }
+        Self {
+            serves_writes: true,
+            ..Self::default()
+        }
+    }
 }
 
 fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
-    let open = look.tables.nodes.open.get_or_init(|| {
+    let tables = &look.tables.nodes;
+    let open = tables.open.get_or_init(|| {
+        if tables.serves_writes {
+            // Before the walk, which takes a while.
+            tables.watch.get_or_init(|| look.host.watch_nodes());
+        }
         let open = look.host.open_nodes();
         open.map_err(|error| format!("what processes have open cannot be seen: {}", words(&error)))
     });

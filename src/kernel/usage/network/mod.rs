@@ -32,6 +32,16 @@ pub(super) struct Tables {
     configured: OnceCell<Configured>,
 }
 
+impl Tables {
+    /// Without what the kernel does just now.
+    pub(super) fn for_next_write(self) -> Self {
+        Self {
+            network: OnceCell::new(),
+            configured: self.configured,
+        }
+    }
+}
+
 /// What speaks for a use of the function's interfaces.
 pub(super) fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
     let mut facts = Vec::new();
