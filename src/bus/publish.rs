@@ -3,14 +3,18 @@
 //! Owns the connection. The daemon works without a bus: a lost or missing one
 //! is connected to again, and everything is served anew then.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
 use zbus::{
-    Connection, ObjectServer, connection::Builder, fdo::ObjectManager, object_server::InterfaceRef,
+    Connection, ObjectServer,
+    connection::Builder,
+    fdo::{ObjectManager, Properties},
+    object_server::{Interface, InterfaceRef},
+    zvariant::Variant,
 };
 
 use super::{
@@ -227,22 +231,7 @@ async fn add_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> z
 
 async fn change_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> zbus::Result<()> {
     let object: InterfaceRef<Mapping> = server.interface(api::mapping_path(name)).await?;
-    let emitter = object.signal_emitter();
-    let mut mapping = object.get_mut().await;
-    let old = std::mem::replace(&mut mapping.view, view.clone());
-    if old.description != view.description {
-        mapping.description_changed(emitter).await?;
-    }
-    if old.state != view.state {
-        mapping.state_changed(emitter).await?;
-    }
-    if old.reason != view.reason {
-        mapping.reason_changed(emitter).await?;
-    }
-    if old.addresses != view.addresses {
-        mapping.addresses_changed(emitter).await?;
-    }
-    Ok(())
+    change(server, &object, |mapping| mapping.view = view.clone()).await
 }
 
 async fn add_function(server: &ObjectServer, view: &FunctionView) -> zbus::Result<()> {
@@ -259,34 +248,28 @@ async fn change_function(server: &ObjectServer, view: &FunctionView) -> zbus::Re
         server.remove::<Function, _>(path).await?;
         return add_function(server, view).await;
     }
+    change(server, &object, |function| function.view = view.clone()).await
+}
+
+/// Has an object changed, and tells all of it that is new in one signal.
+async fn change<I: Interface>(
+    server: &ObjectServer,
+    object: &InterfaceRef<I>,
+    change: impl FnOnce(&mut I),
+) -> zbus::Result<()> {
     let emitter = object.signal_emitter();
-    let mut function = object.get_mut().await;
-    let old = std::mem::replace(&mut function.view, view.clone());
-    let new_driver = old.function.driver != view.function.driver;
-    let new_group = old.function.iommu_group != view.function.iommu_group;
-    if new_driver {
-        function.driver_changed(emitter).await?;
+    let connection = emitter.connection();
+    let mut object = object.get_mut().await;
+    let old = object.get_all(server, connection, None, emitter).await?;
+    change(&mut object);
+    let new = object.get_all(server, connection, None, emitter).await?;
+    let changed: HashMap<_, _> = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, value)| (name.as_str(), Variant::from(value.clone())))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
     }
-    if new_group {
-        function.iommu_group_changed(emitter).await?;
-    }
-    if new_driver || new_group {
-        function.node_changed(emitter).await?;
-    }
-    if old.function.numa_node != view.function.numa_node {
-        function.numa_node_changed(emitter).await?;
-    }
-    if old.function.reset_methods != view.function.reset_methods {
-        function.reset_methods_changed(emitter).await?;
-    }
-    if old.mappings != view.mappings {
-        function.mappings_changed(emitter).await?;
-    }
-    if old.state != view.state {
-        function.state_changed(emitter).await?;
-    }
-    if old.reason != view.reason {
-        function.reason_changed(emitter).await?;
-    }
-    Ok(())
+    Properties::properties_changed(emitter, I::name(), changed, Cow::default()).await
 }

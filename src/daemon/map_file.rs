@@ -18,33 +18,41 @@ use crate::{engine::snapshot::Snapshot, pci::address::Address, policy::resolve::
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Map {
+    /// Of the publication that changed the rest.
     generation: u64,
     state: String,
     mappings: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     state: String,
     addresses: Vec<Address>,
 }
 
-/// The file's place.
+/// The file.
 #[derive(Debug)]
-pub struct MapFile(PathBuf);
+pub struct MapFile {
+    path: PathBuf,
+    /// What is in it, once it was written.
+    written: Option<Map>,
+}
 
 impl MapFile {
     /// `map.json` in `directory`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self(directory.join("map.json"))
+        Self {
+            path: directory.join("map.json"),
+            written: None,
+        }
     }
 
-    /// Replaces the file by what `snapshot` says.
+    /// Replaces the file by what `snapshot` says, if that is something new.
     ///
     /// # Errors
     /// If it cannot be written; the old one is still there then.
-    pub fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
+    pub fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         let map = Map {
             generation: snapshot.generation,
             state: snapshot.state.to_string(),
@@ -60,13 +68,19 @@ impl MapFile {
                 })
                 .collect(),
         };
+        let written = self.written.as_ref();
+        if written.is_some_and(|old| old.state == map.state && old.mappings == map.mappings) {
+            return Ok(());
+        }
         let mut text = serde_json::to_string_pretty(&map)?;
         text.push('\n');
-        let new = self.0.with_extension("json.new");
+        let new = self.path.with_extension("json.new");
         fs::write(&new, text)?;
         // For everyone to read, whatever the umask.
         fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
-        fs::rename(&new, &self.0)
+        fs::rename(&new, &self.path)?;
+        self.written = Some(map);
+        Ok(())
     }
 
     /// What mappings held when the file was written; nothing if there is none.
@@ -74,7 +88,7 @@ impl MapFile {
     /// # Errors
     /// If there is one and it cannot be read.
     pub fn held(&self) -> io::Result<Held> {
-        let text = match fs::read(&self.0) {
+        let text = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::new()),
             text => text?,
         };
@@ -95,7 +109,7 @@ mod tests {
     #[test]
     fn what_was_written_is_held() {
         let folder = tempfile::tempdir().unwrap();
-        let file = MapFile::new(folder.path());
+        let mut file = MapFile::new(folder.path());
         assert_eq!(file.held().unwrap(), Held::new());
         file.write(&Snapshot::starting()).unwrap();
         assert_eq!(file.held().unwrap(), Held::new());

@@ -264,7 +264,7 @@ impl Work {
     }
 
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        if let Some(file) = &self.map_file
+        if let Some(file) = &mut self.map_file
             && let Err(error) = file.write(&snapshot)
         {
             tracing::warn!("map.json cannot be written: {error}");

@@ -64,6 +64,22 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// Whether it says no more than how far the work on a function is, or that
+    /// time has passed.
+    pub(super) const fn is_progress(&self) -> bool {
+        matches!(
+            self,
+            Self::Observed(..)
+                | Self::Inspected(..)
+                | Self::Applied(..)
+                | Self::Changed(_)
+                | Self::Removed(_)
+                | Self::Tick
+        )
+    }
+}
+
 /// What the undo journal says of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {

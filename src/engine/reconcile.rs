@@ -20,10 +20,14 @@ use crate::{
     },
 };
 
+/// How often it is told how far the work is. Functions are bound by the dozen;
+/// each telling wakes the bus and all who listen. What a mapping comes to is
+/// told at once.
+const TELLING: Duration = Duration::from_millis(250);
+
 impl State {
     pub(super) fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
         self.reconcile_at = None;
-        self.reconciled = now;
         // What the host has back must not look bound meanwhile; but a disk that
         // does not answer must not keep all else from being seen.
         let early = self.journal_awaited && now < ends;
@@ -48,6 +52,11 @@ impl State {
         let settled = quiet || ends <= now;
         self.first_pass_over |= settled;
         self.look_back(&plan, settled, effects);
+        if !quiet && now < self.tell_at && !self.turns(&plan) {
+            self.reconcile_at = Some(self.tell_at);
+            return;
+        }
+        self.tell_at = now + TELLING;
         let (Some(policy), Some(inventory)) = (&self.policy, &self.inventory) else {
             return;
         };
@@ -130,6 +139,16 @@ impl State {
             }
         }
         waits
+    }
+
+    /// Whether a mapping is bound by now, or no longer, and it was not told.
+    fn turns(&self, plan: &Plan) -> bool {
+        plan.mappings.iter().any(|(name, mapping)| {
+            let told = self.snapshot.mappings.get(name);
+            let bound = mapping.verdict == Verdict::Ready
+                && mapping.functions.iter().all(|chosen| chosen.bound);
+            bound != told.is_some_and(|told| told.state == MappingState::Bound)
+        })
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

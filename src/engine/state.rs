@@ -24,7 +24,7 @@ use crate::{
 
 /// How long changes are collected before everything is planned again: 256 VFs
 /// come with some five uevents each.
-const COLLECT: Duration = Duration::from_millis(20);
+const COLLECT: Duration = Duration::from_millis(50);
 
 /// When the first pass counts as over, whatever is still under way: guests
 /// wait for it.
@@ -49,8 +49,8 @@ pub struct State {
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
     pub(super) reconcile_at: Option<Duration>,
-    /// When it last was.
-    pub(super) reconciled: Duration,
+    /// When the next publication may be, while work is under way.
+    pub(super) tell_at: Duration,
     pub(super) first_pass_over: bool,
     pub(super) first_pass_ends: Option<Duration>,
     pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
@@ -87,7 +87,7 @@ impl State {
             scanning: false,
             scan_again: false,
             reconcile_at: None,
-            reconciled: Duration::ZERO,
+            tell_at: Duration::ZERO,
             first_pass_over: false,
             first_pass_ends: None,
             lifted: BTreeSet::new(),
@@ -133,6 +133,9 @@ impl State {
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         let ends = *self.first_pass_ends.get_or_insert(now + FIRST_PASS);
+        if !event.is_progress() {
+            self.tell_at = now;
+        }
         match event {
             Event::Config(config) => self.configured(config, now, &mut effects),
             Event::Scanned(inventory) => self.scanned(inventory, now, &mut effects),
@@ -213,6 +216,7 @@ impl State {
             if matches!(errand, Errand::Restore { .. }) {
                 self.return_is_late(address);
             }
+            self.tell_at = now;
             self.reconcile_at = Some(now);
         }
     }

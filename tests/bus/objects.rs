@@ -74,11 +74,9 @@ async fn a_mapping_that_becomes_bound_is_told_in_all_ways_and_once() {
     assert_eq!(
         said,
         [
-            "/function/pci_0000_01_00_0 PropertiesChanged Driver=\"vfio-pci\"",
-            "/function/pci_0000_01_00_0 PropertiesChanged Node=\"/dev/vfio/256\"",
-            "/function/pci_0000_01_00_0 PropertiesChanged State=\"bound\"",
-            "/mapping/nic_2d1 PropertiesChanged State=\"bound\"",
-            "/mapping/nic_2d1 PropertiesChanged Reason=\"\"",
+            "/function/pci_0000_01_00_0 PropertiesChanged Driver=\"vfio-pci\" \
+             Node=\"/dev/vfio/256\" State=\"bound\"",
+            "/mapping/nic_2d1 PropertiesChanged Reason=\"\" State=\"bound\"",
             "PropertiesChanged Reason=\"late is pending\"",
             "PropertiesChanged Generation=uint64 2",
             "PropertiesChanged Map={\"nic-1\": [\"0000:01:00.0\"]}",
@@ -140,13 +138,9 @@ async fn what_did_not_change_is_not_told() {
     assert_eq!(
         said,
         [
-            "/function/pci_0000_01_00_0 PropertiesChanged IommuGroup=9",
-            "/function/pci_0000_01_00_0 PropertiesChanged Node=\"/dev/vfio/9\"",
-            "/function/pci_0000_01_00_0 PropertiesChanged NumaNode=1",
-            "/function/pci_0000_01_00_0 PropertiesChanged ResetMethods=[\"flr\"]",
-            "/function/pci_0000_01_00_0 PropertiesChanged Mappings=[\"nic\", \"other\"]",
-            "/function/pci_0000_01_00_0 PropertiesChanged State=\"stuck\"",
-            "/function/pci_0000_01_00_0 PropertiesChanged Reason=\"does not come back\"",
+            "/function/pci_0000_01_00_0 PropertiesChanged IommuGroup=9 \
+             Mappings=[\"nic\", \"other\"] Node=\"/dev/vfio/9\" NumaNode=1 \
+             Reason=\"does not come back\" ResetMethods=[\"flr\"] State=\"stuck\"",
             "PropertiesChanged Generation=uint64 4",
             "Changed 4",
         ]
