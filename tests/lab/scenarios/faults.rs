@@ -79,10 +79,10 @@ fn no_driver(guest: &mut Guest) -> Result<()> {
         wait_state(guest, "failed", &[nic, "loading the driver", "vfio_pci"])?;
         same("the driver", &guest.driver(nic)?, "e1000e")?;
         let before = lines(guest, "not bound for nic")?;
-        guest.ok("sleep 15")?;
+        guest.ok("sleep 10")?;
         let tries = lines(guest, "not bound for nic")? - before;
-        ensure((1..=5).contains(&tries), || {
-            format!("{tries} tries in 15 s, wanted ever fewer")
+        ensure((1..=4).contains(&tries), || {
+            format!("{tries} tries in 10 s, wanted ever fewer")
         })?;
         guest.ok("rm /etc/modprobe.d/lab.conf; modprobe vfio-pci")?;
         guest.wait_until(HEALED, "vfio-bindctl resolve nic")?;
@@ -227,9 +227,10 @@ fn storms_and_clocks(guest: &mut Guest) -> Result<()> {
     guest.ok_for(
         "for i in $(seq 100); do udevadm trigger --subsystem-match=pci; done
          date --set='+2 days' >/dev/null; udevadm settle
-         sleep 20; date --set='-2 days' >/dev/null; sleep 20",
+         sleep 16; date --set='-2 days' >/dev/null",
         Duration::from_secs(240),
     )?;
+    guest.ok("vfio-bindctl reload")?;
     wait_resolved(guest, "nic", &[&nic])?;
     same("the daemon", &guest.ok(pid)?, &daemon)?;
     let again = lines(guest, "bound to vfio-pci")? - bound;
