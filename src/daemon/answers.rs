@@ -15,6 +15,7 @@ use crate::{
         order,
     },
     pci::address::Address,
+    policy::guard,
 };
 
 /// What a helper's answer means to the engine.
@@ -27,8 +28,17 @@ pub(super) fn helped(
         (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
         (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
         (_, Ok(Reply::Restored(returned))) => Event::Restored(address, back(returned)),
-        // `survey` asks that, and nobody's function waits for the answer.
-        (_, Ok(Reply::Surveyed(_))) | (Request::Survey, Err(_)) => Event::Tick,
+        (_, Ok(Reply::Holders(facts))) => {
+            let holders = facts.iter().map(|fact| guard::judge(fact).1);
+            Event::Holders(address, holders.collect())
+        }
+        (Request::Holders { .. }, Err(error)) => {
+            let why = format!("who holds it cannot be found out: {error}");
+            Event::Holders(address, vec![why])
+        }
+        // Asked besides, and no function waits for the answer.
+        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_)))
+        | (Request::Survey | Request::Handles(_), Err(_)) => Event::Tick,
         (Request::Inspect { .. }, Err(error)) => {
             Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
         }
