@@ -99,3 +99,48 @@ fn back(returned: order::Returned) -> Returned {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernel::usage::Handles, pci::usage::Fact};
+
+    #[test]
+    fn holders_are_told_as_any_evidence_is_and_a_failed_look_as_well() {
+        let address: Address = "0000:01:00.0".parse().unwrap();
+        let request = Request::Holders {
+            address,
+            before: Handles::default(),
+        };
+        let open = Fact::NodeOpen {
+            subsystem: "sound".to_owned(),
+            node: "controlC0".to_owned(),
+            process: "pipewire (pid 812, pipewire.service)".to_owned(),
+        };
+        for (reply, wanted) in [
+            (
+                Ok(Reply::Holders(vec![open])),
+                &["pipewire (pid 812, pipewire.service) has controlC0 open"][..],
+            ),
+            (Ok(Reply::Holders(Vec::new())), &[]),
+            (
+                Err(PoolError::Ended),
+                &["who holds it cannot be found out: helper ended without an answer"],
+            ),
+        ] {
+            let Event::Holders(of, found) = helped(address, &request, reply) else {
+                unreachable!("it was looked for holders");
+            };
+            assert_eq!(
+                (of, found.as_slice()),
+                (
+                    address,
+                    &wanted
+                        .iter()
+                        .map(|one| (*one).to_owned())
+                        .collect::<Vec<_>>()[..]
+                )
+            );
+        }
+    }
+}
