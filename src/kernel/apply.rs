@@ -41,8 +41,19 @@ impl Modules for Modprobe {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(format!("modprobe {name}: {}", text.trim()))
+        Err(format!("modprobe {name}: {}", on_one_line(&text)))
     }
+}
+
+/// What modprobe says, line by line, as one clause.
+fn on_one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = line.trim().trim_start_matches("modprobe: ");
+        line.trim_start_matches("ERROR: ")
+            .trim_start_matches("FATAL: ")
+    });
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
 }
 
 /// Carries out `order`.
@@ -140,4 +151,23 @@ fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoErro
         return Ok(());
     }
     journal.write(&entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modprobe_is_quoted_on_one_line() {
+        let text = "modprobe: ERROR: Error running install command '/bin/false' for module x: \
+                    retcode 1\nmodprobe: ERROR: could not insert 'x': Invalid argument\n\n";
+        let wanted = "Error running install command '/bin/false' for module x: retcode 1; \
+                      could not insert 'x': Invalid argument";
+        assert_eq!(on_one_line(text), wanted);
+        let text = "modprobe: FATAL: Module x not found in directory /lib/modules/6.12\n";
+        assert_eq!(
+            on_one_line(text),
+            "Module x not found in directory /lib/modules/6.12"
+        );
+    }
 }

@@ -189,7 +189,12 @@ impl Guest {
 
     /// Plugs another of the identical NICs into an empty slot and waits until the guest has seen it.
     pub(crate) fn plug(&mut self, port: Port, id: &str) -> Result<String> {
-        self.qmp.device_add("e1000e", port, id)?;
+        self.plug_kind("e1000e", port, id)
+    }
+
+    /// The same with a card of this kind.
+    pub(crate) fn plug_kind(&mut self, kind: &str, port: Port, id: &str) -> Result<String> {
+        self.qmp.device_add(kind, port, id)?;
         self.plugged.push(id.to_owned());
         let bridge = port.bridge();
         self.wait_until(

@@ -44,6 +44,7 @@ const GROUPS: &[Group] = &[
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
+            scenarios::faults::SCENARIOS,
             scenarios::doctor::SCENARIOS,
             scenarios::package::LAST,
         ],
@@ -66,7 +67,11 @@ const GROUPS: &[Group] = &[
     Group {
         name: "bookworm",
         topology: Topology::bookworm,
-        scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],
+        scenarios: &[
+            scenarios::lab::BOOKWORM,
+            scenarios::package::BOOKWORM,
+            scenarios::faults::SCENARIOS,
+        ],
     },
 ];
 

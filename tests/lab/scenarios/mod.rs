@@ -7,6 +7,7 @@ pub(crate) mod bus;
 pub(crate) mod clients;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod faults;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;
 pub(crate) mod lab;

@@ -1,0 +1,237 @@
+//! What goes wrong on a host: each ends in the right state or in a clear one,
+//! without a busy loop, and heals when its cause is gone.
+
+use std::time::Duration;
+
+use super::{CONFIG, SOON, ensure, fresh, same, wait_driver, wait_resolved};
+use crate::Result;
+use crate::guest::Guest;
+use crate::scenario::Scenario;
+use crate::topology::{SPARE, TWIN_A, TWIN_NODE1};
+
+/// Scenarios about faults of the host and about others who write to sysfs.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_package("faults_no_driver", no_driver),
+    Scenario::of_package("faults_driver_unloaded", driver_unloaded),
+    Scenario::of_package("faults_foreign_writers", foreign_writers),
+    Scenario::of_package("faults_disk_full", disk_full),
+    Scenario::of_package("faults_sysfs_read_only", sysfs_read_only),
+    Scenario::of_package("faults_half_a_config", half_a_config),
+    Scenario::of_package("faults_another_device", another_device),
+    Scenario::of_package("faults_storms_and_clocks", storms_and_clocks),
+];
+
+const NIC: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\", numa = 1 }\n";
+/// A retry comes after a minute at most.
+const HEALED: Duration = Duration::from_secs(90);
+
+/// Waits until the mapping has this state, with all these words in its reason.
+fn wait_state(guest: &mut Guest, state: &str, words: &[&str]) -> Result<()> {
+    let found = guest.wait_until(
+        SOON,
+        &format!(
+            "found=$(vfio-bindctl status --json | jq -r '.mappings[] | .state + \" \" + .reason'); \
+             echo \"$found\"; [[ $found == {state}* ]]"
+        ),
+    )?;
+    for wanted in words {
+        ensure(found.contains(wanted), || {
+            format!("no {wanted:?} in: {found}")
+        })?;
+    }
+    Ok(())
+}
+
+/// How many lines of the journal since this boot have the text.
+fn lines(guest: &mut Guest, text: &str) -> Result<u32> {
+    let count = guest.ok(&format!(
+        "journalctl -b -u vfio-bindd --no-pager | grep -c '{text}' || true"
+    ))?;
+    count
+        .trim()
+        .parse()
+        .map_err(|error| format!("{count:?}: {error}"))
+}
+
+/// Runs `scenario` for the NIC on node 1 on a host that `breaks` it first, and
+/// mends it afterwards, however that ended. The daemon starts in between.
+fn broken(
+    guest: &mut Guest,
+    (breaks, mends): (&str, &str),
+    scenario: fn(&mut Guest, &str) -> Result<()>,
+) -> Result<()> {
+    fresh(guest, "")?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    guest.ok(&format!("systemctl stop vfio-bindd; {breaks}"))?;
+    guest.write_file(CONFIG, NIC)?;
+    guest.ok("systemctl start vfio-bindd")?;
+    let ended = scenario(guest, &nic);
+    guest.ok(&format!("systemctl stop vfio-bindd; {mends}"))?;
+    ended
+}
+
+/// vfio-pci cannot be loaded, and can be later.
+fn no_driver(guest: &mut Guest) -> Result<()> {
+    let breaks = "modprobe -r vfio-pci
+        echo 'install vfio-pci /bin/false' > /etc/modprobe.d/lab.conf";
+    let mends = "rm -f /etc/modprobe.d/lab.conf; modprobe vfio-pci";
+    broken(guest, (breaks, mends), |guest, nic| {
+        wait_state(guest, "failed", &[nic, "loading the driver", "vfio_pci"])?;
+        same("the driver", &guest.driver(nic)?, "e1000e")?;
+        let before = lines(guest, "not bound for nic")?;
+        guest.ok("sleep 15")?;
+        let tries = lines(guest, "not bound for nic")? - before;
+        ensure((1..=5).contains(&tries), || {
+            format!("{tries} tries in 15 s, wanted ever fewer")
+        })?;
+        guest.ok("rm /etc/modprobe.d/lab.conf; modprobe vfio-pci")?;
+        guest.wait_until(HEALED, "vfio-bindctl resolve nic")?;
+        wait_resolved(guest, "nic", &[nic])
+    })
+}
+
+/// Somebody unloads vfio-pci, which lets go of what no VM uses.
+fn driver_unloaded(guest: &mut Guest) -> Result<()> {
+    fresh(guest, NIC)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    guest.ok("modprobe -r vfio-pci")?;
+    wait_driver(guest, &nic, "none")?;
+    guest.wait_until(SOON, "! vfio-bindctl resolve nic")?;
+    guest.ok("modprobe vfio-pci")?;
+    guest.wait_until(HEALED, "vfio-bindctl resolve nic")?;
+    wait_resolved(guest, "nic", &[&nic])
+}
+
+/// An administrator's override counts, and what others bind by ID is theirs.
+fn foreign_writers(guest: &mut Guest) -> Result<()> {
+    fresh(guest, "")?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    let twin = guest.behind(TWIN_A, 0)?;
+    let place = format!("/sys/bus/pci/devices/{nic}/driver_override");
+    guest.ok(&format!("echo none > {place}"))?;
+    guest.write_file(CONFIG, NIC)?;
+    guest.ok("vfio-bindctl reload")?;
+    wait_state(guest, "refused", &[&nic, "'none'"])?;
+    same(
+        "the override",
+        &guest.ok(&format!("cat {place}; sleep 3"))?,
+        "none",
+    )?;
+    same("the driver", &guest.driver(&nic)?, "e1000e")?;
+    guest.ok(&format!("echo > {place}; vfio-bindctl rescan"))?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    // As qemu-server does it; the mapping's own function has its driver already.
+    guest.ok(&format!(
+        "cd /sys/bus/pci; echo {twin} > devices/{twin}/driver/unbind
+         echo 8086 10d3 > drivers/vfio-pci/new_id"
+    ))?;
+    wait_driver(guest, &twin, "vfio-pci")?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    // Somebody takes the mapping's function away for good.
+    guest.ok(&format!(
+        "cd /sys/bus/pci; echo 8086 10d3 > drivers/vfio-pci/remove_id
+         echo none > {place}; echo {nic} > drivers/vfio-pci/unbind"
+    ))?;
+    wait_state(guest, "refused", &["'none'"])?;
+    guest.ok("sleep 3")?;
+    wait_driver(guest, &nic, "none")?;
+    guest.ok(&format!("echo > {place}; vfio-bindctl rescan"))?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    fresh(guest, "")?;
+    wait_driver(guest, &twin, "e1000e")
+}
+
+/// What a function was cannot be written down: it is left as it is.
+fn disk_full(guest: &mut Guest) -> Result<()> {
+    let breaks = "mount -t tmpfs -o size=16k,mode=0755 lab /var/lib/vfio-bindd
+        dd if=/dev/zero of=/var/lib/vfio-bindd/full bs=4k 2>/dev/null || true";
+    let mends = "umount /var/lib/vfio-bindd";
+    broken(guest, (breaks, mends), |guest, nic| {
+        wait_state(
+            guest,
+            "failed",
+            &[nic, "undo journal", "no space left on device"],
+        )?;
+        same("the driver", &guest.driver(nic)?, "e1000e")?;
+        guest.ok("rm /var/lib/vfio-bindd/full")?;
+        guest.wait_until(HEALED, "vfio-bindctl resolve nic")?;
+        wait_resolved(guest, "nic", &[nic])
+    })
+}
+
+fn sysfs_read_only(guest: &mut Guest) -> Result<()> {
+    let breaks = "mkdir -p /run/systemd/system/vfio-bindd.service.d
+        printf '[Service]\\nReadWritePaths=\\nReadOnlyPaths=/sys/bus/pci /sys/devices\\n' > /run/systemd/system/vfio-bindd.service.d/lab.conf
+        systemctl daemon-reload";
+    let mends = "rm -rf /run/systemd/system/vfio-bindd.service.d; systemctl daemon-reload";
+    broken(guest, (breaks, mends), |guest, nic| {
+        wait_state(
+            guest,
+            "failed",
+            &[nic, "setting the driver override", "read-only"],
+        )?;
+        same("the driver", &guest.driver(nic)?, "e1000e")
+    })?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    guest.ok("systemctl start vfio-bindd")?;
+    wait_resolved(guest, "nic", &[&nic])
+}
+
+/// A config that an editor or a full disk has cut off.
+fn half_a_config(guest: &mut Guest) -> Result<()> {
+    fresh(guest, NIC)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    guest.ok(&format!(
+        "truncate --size=40 {CONFIG}; systemctl kill --signal=KILL vfio-bindd"
+    ))?;
+    guest.wait_until(
+        SOON,
+        "[ \"$(vfio-bindctl status --json | jq -r .state)\" = failed ]",
+    )?;
+    same("the driver", &guest.driver(&nic)?, "vfio-pci")?;
+    guest.write_file(CONFIG, NIC)?;
+    guest.ok("vfio-bindctl reload")?;
+    wait_resolved(guest, "nic", &[&nic])
+}
+
+/// A card goes and one of another kind comes to its address, at once.
+fn another_device(guest: &mut Guest) -> Result<()> {
+    fresh(
+        guest,
+        "[mapping.late]\nmatch = { path = \"0000:00:18.0/00.0\", id = \"8086:10d3\" }\n",
+    )?;
+    let late = guest.plug(SPARE, "late")?;
+    wait_resolved(guest, "late", &[&late])?;
+    guest.unplug("late")?;
+    let other = guest.plug_kind("virtio-rng-pci", SPARE, "other")?;
+    same("the address", &other, &late)?;
+    wait_driver(guest, &other, "virtio-pci")?;
+    guest.wait_until(SOON, "! vfio-bindctl resolve late")?;
+    guest.unplug("other")?;
+    let late = guest.plug(SPARE, "late")?;
+    wait_driver(guest, &late, "vfio-pci")?;
+    wait_resolved(guest, "late", &[&late])
+}
+
+/// A hundred rounds of uevents for everything, and a clock that jumps there and
+/// back: nothing is bound twice, and nobody takes the daemon for dead.
+fn storms_and_clocks(guest: &mut Guest) -> Result<()> {
+    fresh(guest, NIC)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let bound = lines(guest, "bound to vfio-pci")?;
+    let pid = "systemctl show --value --property=MainPID vfio-bindd";
+    let daemon = guest.ok(pid)?;
+    guest.ok_for(
+        "for i in $(seq 100); do udevadm trigger --subsystem-match=pci; done
+         date --set='+2 days' >/dev/null; udevadm settle
+         sleep 20; date --set='-2 days' >/dev/null; sleep 20",
+        Duration::from_secs(240),
+    )?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    same("the daemon", &guest.ok(pid)?, &daemon)?;
+    let again = lines(guest, "bound to vfio-pci")? - bound;
+    ensure(again == 0, || format!("{again} functions were bound again"))
+}
