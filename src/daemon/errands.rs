@@ -121,14 +121,17 @@ impl Errands {
         self.write()
     }
 
-    /// The function's helper came back, or has ended.
+    /// The function's helper came back, or has ended. Of one that was not late
+    /// the file may say so later: an idle helper ends with its daemon.
     ///
     /// # Errors
     /// As [`Errands::keep`].
     pub(super) fn over(&mut self, address: Address) -> io::Result<()> {
         self.sent.remove(&address);
-        self.kept.remove(&address);
-        self.write()
+        match self.kept.remove(&address) {
+            Some(unfinished) if unfinished.late => self.write(),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self) -> io::Result<()> {
