@@ -403,6 +403,9 @@ impl Drive for Host {
             Effect::Report(_)
             | Effect::Restore { .. }
             | Effect::Retake(_)
+            | Effect::Unfinished(..)
+            | Effect::Finished(_)
+            | Effect::FindHolders(_)
             | Effect::Answer { .. }
             | Effect::Publish(_) => None,
         }

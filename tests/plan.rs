@@ -368,3 +368,22 @@ fn a_recorded_host_is_the_same_host() {
         );
     }
 }
+
+#[test]
+fn where_the_kernel_panics_on_a_hung_task_a_native_driver_stays_unless_allowed() {
+    let panics = Fact::HungTaskPanic {
+        value: "1".to_owned(),
+    };
+    let native = inventory([nic("0000:01:00.0").driver("e1000e").in_use(panics)]);
+    let plain = || mapping(vec![by_id("8086:10d3")]);
+    assert_eq!(
+        refusal(&native, &policy([("m", plain())])),
+        "0000:01:00.0 is in use: an unbind that hangs would take the host down \
+         (kernel.hung_task_panic is 1; sysctl kernel.hung_task_panic=0 ends that); \
+         allow = [\"hung-task-panic\"] would lift this"
+    );
+    let mut allowed = plain();
+    allowed.allow = BTreeSet::from([Guard::HungTaskPanic]);
+    let plan = planned(&native, &policy([("m", allowed)]));
+    assert_eq!(bound_by(&plan), [at("0000:01:00.0")]);
+}

@@ -208,7 +208,11 @@ impl Drive for Host {
                 self.answers.insert(asker, result);
                 None
             }
-            Effect::Publish(_) | Effect::Remember(_) => None,
+            Effect::Publish(_)
+            | Effect::Remember(_)
+            | Effect::Unfinished(..)
+            | Effect::Finished(_)
+            | Effect::FindHolders(_) => None,
             Effect::Report(report) => {
                 self.reports.push(report);
                 None

@@ -15,6 +15,7 @@ use crate::{
         order,
     },
     pci::address::Address,
+    policy::guard,
 };
 
 /// What a helper's answer means to the engine.
@@ -27,8 +28,17 @@ pub(super) fn helped(
         (_, Ok(Reply::Inspected(inspection))) => Event::Inspected(address, Ok(inspection)),
         (_, Ok(Reply::Applied(outcome))) => Event::Applied(address, ended(outcome)),
         (_, Ok(Reply::Restored(returned))) => Event::Restored(address, back(returned)),
-        // `survey` asks that, and nobody's function waits for the answer.
-        (_, Ok(Reply::Surveyed(_))) | (Request::Survey, Err(_)) => Event::Tick,
+        (_, Ok(Reply::Holders(facts))) => {
+            let holders = facts.iter().map(|fact| guard::judge(fact).1);
+            Event::Holders(address, holders.collect())
+        }
+        (Request::Holders { .. }, Err(error)) => {
+            let why = format!("who holds it cannot be found out: {error}");
+            Event::Holders(address, vec![why])
+        }
+        // Asked besides, and no function waits for the answer.
+        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_)))
+        | (Request::Survey | Request::Handles(_), Err(_)) => Event::Tick,
         (Request::Inspect { .. }, Err(error)) => {
             Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
         }
@@ -87,5 +97,50 @@ fn back(returned: order::Returned) -> Returned {
             text,
             released: Some(released),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernel::usage::Handles, pci::usage::Fact};
+
+    #[test]
+    fn holders_are_told_as_any_evidence_is_and_a_failed_look_as_well() {
+        let address: Address = "0000:01:00.0".parse().unwrap();
+        let request = Request::Holders {
+            address,
+            before: Handles::default(),
+        };
+        let open = Fact::NodeOpen {
+            subsystem: "sound".to_owned(),
+            node: "controlC0".to_owned(),
+            process: "pipewire (pid 812, pipewire.service)".to_owned(),
+        };
+        for (reply, wanted) in [
+            (
+                Ok(Reply::Holders(vec![open])),
+                &["pipewire (pid 812, pipewire.service) has controlC0 open"][..],
+            ),
+            (Ok(Reply::Holders(Vec::new())), &[]),
+            (
+                Err(PoolError::Ended),
+                &["who holds it cannot be found out: helper ended without an answer"],
+            ),
+        ] {
+            let Event::Holders(of, found) = helped(address, &request, reply) else {
+                unreachable!("it was looked for holders");
+            };
+            assert_eq!(
+                (of, found.as_slice()),
+                (
+                    address,
+                    &wanted
+                        .iter()
+                        .map(|one| (*one).to_owned())
+                        .collect::<Vec<_>>()[..]
+                )
+            );
+        }
     }
 }

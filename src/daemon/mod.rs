@@ -4,6 +4,8 @@
 mod answers;
 pub mod args;
 mod callers;
+mod errands;
+mod helpers;
 pub mod journal;
 pub mod last_map;
 pub mod log;

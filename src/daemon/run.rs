@@ -77,6 +77,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     audit.reset();
     let mut watchdog = notify::watchdog().map(interval);
+    this.take_over();
     this.read_journal();
     this.read_config();
     loop {

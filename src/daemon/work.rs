@@ -13,8 +13,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    answers::helped,
     callers::Waiting,
+    helpers::Helpers,
     journal, last_map,
     map_file::MapFile,
     notify::Notifier,
@@ -31,12 +31,11 @@ use crate::{
     },
     kernel::{
         config_files,
-        helper::{self, pool::Pool},
+        helper::{pool::Pool, protocol::Request as Asked},
         order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
     },
-    pci::address::Address,
     policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
 };
 
@@ -45,7 +44,7 @@ pub(super) struct Work {
     options: Options,
     started: Instant,
     state: State,
-    pool: Pool,
+    helpers: Helpers,
     sysfs: Arc<HostSysfs>,
     events: mpsc::UnboundedSender<Event>,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -77,7 +76,8 @@ impl Work {
         ];
         // systemd.exec(5), RuntimeDirectory=. Started by hand there is none.
         let directory = std::env::var_os("RUNTIME_DIRECTORY");
-        let map_file = directory.map(|directory| MapFile::new(Path::new(&directory)));
+        let directory = directory.as_deref().map(Path::new);
+        let map_file = directory.map(MapFile::new);
         let held = map_file
             .as_ref()
             .map_or_else(|| Ok(Held::new()), MapFile::held);
@@ -96,7 +96,7 @@ impl Work {
         Ok(Self {
             started: Instant::now(),
             state,
-            pool,
+            helpers: Helpers::new(pool, directory, events.clone()),
             sysfs: Arc::new(HostSysfs::new(&options.sysfs_root)),
             options,
             events,
@@ -139,6 +139,12 @@ impl Work {
             }
             Request::Restore(target, waiting) => self.undo.ask(target, waiting),
         }
+    }
+
+    /// Leaves alone what helpers of an earlier daemon are still at.
+    pub(super) fn take_over(&mut self) {
+        let unfinished = self.helpers.take_over();
+        self.handle(Event::Unfinished(unfinished));
     }
 
     /// Reads the undo journal, if there is one, beside the loop.
@@ -218,16 +224,16 @@ impl Work {
                 address,
                 serial_known,
             } => {
-                let request = helper::protocol::Request::Inspect {
+                let request = Asked::Inspect {
                     address,
                     serial_known,
                 };
-                self.ask_helper(address, request);
+                self.helpers.send(address, request, false);
             }
             Effect::Apply(action) => {
-                let request =
-                    helper::protocol::Request::Apply(Order::new(&action, self.undo.owned()));
-                self.ask_helper(action.address, request);
+                let unbinds = action.detach.is_some();
+                let request = Asked::Apply(Order::new(&action, self.undo.owned()));
+                self.helpers.send(action.address, request, unbinds);
             }
             Effect::Restore { address, together } => {
                 let undo = self.undo.owned().unwrap_or_default();
@@ -236,12 +242,17 @@ impl Work {
                     together,
                     undo,
                 };
-                self.ask_helper(address, helper::protocol::Request::Restore(order));
+                self.helpers.send(address, Asked::Restore(order), true);
             }
             Effect::Retake(address) => {
                 let folder = self.undo.owned();
                 self.beside(move || undo::retake(folder.as_deref(), address));
             }
+            Effect::Unfinished(address, unfinished) => {
+                self.helpers.keep(address, unfinished);
+            }
+            Effect::Finished(address) => self.helpers.over(address),
+            Effect::FindHolders(address) => self.helpers.find_holders(address),
             Effect::Answer { asker, result } => self.undo.answer(asker, result),
             Effect::Remember(memory) => {
                 if let Some(memories) = &self.memories {
@@ -251,16 +262,6 @@ impl Work {
             Effect::Publish(snapshot) => self.publish(snapshot),
             Effect::Report(report) => journal::report(&report),
         }
-    }
-
-    /// Never waited for: a helper that is late answers late, or never.
-    fn ask_helper(&self, address: Address, request: helper::protocol::Request) {
-        let pool = self.pool.clone();
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let reply = pool.call(&request).await;
-            finish(&events, helped(address, &request, reply));
-        });
     }
 
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
@@ -285,7 +286,7 @@ fn config(file: Option<&Path>) -> Result<Policy, String> {
 }
 
 /// Brings an event back to the loop; at the daemon's end there is none.
-fn finish(events: &mpsc::UnboundedSender<Event>, event: Event) {
+pub(super) fn finish(events: &mpsc::UnboundedSender<Event>, event: Event) {
     if events.send(event).is_err() {
         tracing::debug!("the daemon ended first");
     }

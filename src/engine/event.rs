@@ -58,6 +58,12 @@ pub enum Event {
     /// The journal has the function no longer as given back; whether it still
     /// has an entry of it, or why that did not work.
     Retaken(Address, Result<bool, String>),
+    /// Helpers of an earlier daemon are still at these, at the start.
+    Unfinished(Vec<(Address, Unfinished)>),
+    /// Such a helper ended.
+    Finished(Address),
+    /// Who holds a function that is stuck was looked for: a clause each.
+    Holders(Address, Vec<String>),
     /// It is time for the slow look at everything that heals what was missed.
     Audit,
     /// Time has passed.
@@ -78,6 +84,17 @@ impl Event {
                 | Self::Tick
         )
     }
+}
+
+/// What a helper is at that may outlive this daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// What it does, for "does not come back from ...".
+    pub doing: String,
+    /// The IOMMU group that it changes, `None` if it changes none.
+    pub group: Option<u32>,
+    /// Whether it is past its deadline.
+    pub late: bool,
 }
 
 /// What the undo journal says of a function.
@@ -150,6 +167,14 @@ pub enum Effect {
     /// Have the undo journal forget that the function was given back; answer
     /// with [`Event::Retaken`].
     Retake(Address),
+    /// A helper writes to the function, or is late: keep that for the next
+    /// daemon of this boot, should this one end first.
+    Unfinished(Address, Unfinished),
+    /// What was kept of the function by [`Effect::Unfinished`] is over.
+    Finished(Address),
+    /// Have a helper look who holds a function that is stuck; answer with
+    /// [`Event::Holders`].
+    FindHolders(Address),
     /// Tell this to the one who asked for a restore.
     Answer {
         /// Who asked.

@@ -1,9 +1,10 @@
 //! What is under way at helpers, and what waits before it is tried again.
 //!
-//! Owns deadlines and backoff. Times are durations since the daemon's start.
+//! Owns deadlines, backoff, and who was found to hold up what is late. Times are durations since the daemon's start.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::event::Unfinished;
 use crate::{pci::address::Address, policy::plan::Action};
 
 /// How many functions are bound or given back at a time: unbinding sleeps more than it works.
@@ -35,14 +36,34 @@ pub(super) enum Errand {
     },
     /// Have the undo journal forget that it was given back.
     Retake,
+    /// What a helper of an earlier daemon is still at.
+    Former {
+        /// What it does, for "does not come back from ...".
+        doing: String,
+        /// The IOMMU group of the function.
+        group: Option<u32>,
+    },
 }
 
 impl Errand {
+    /// Whether it may be writing to the function.
+    pub(super) const fn writes(&self) -> bool {
+        match self {
+            Self::Apply(_) | Self::Restore { .. } | Self::Former { .. } => true,
+            Self::Inspect | Self::Retake => false,
+        }
+    }
+
+    /// Whether it is the kernel that it waits for, and so perhaps a process.
+    pub(super) const fn is_held_up(&self) -> bool {
+        !matches!(self, Self::Retake)
+    }
+
     /// The IOMMU group that it changes, if it changes one.
-    fn group(&self) -> Option<u32> {
+    pub(super) fn group(&self) -> Option<u32> {
         match self {
             Self::Apply(action) => Some(action.group),
-            Self::Restore { group } => *group,
+            Self::Restore { group } | Self::Former { group, .. } => *group,
             Self::Inspect | Self::Retake => None,
         }
     }
@@ -53,6 +74,10 @@ pub(super) struct Flight {
     pub(super) errand: Errand,
     deadline: Duration,
     pub(super) stuck: bool,
+    /// Who keeps the kernel from coming back, a clause each.
+    pub(super) holders: Vec<String>,
+    /// Whether a helper looks for them: one at a time, for it may hang too.
+    asking: bool,
 }
 
 /// All errands under way, at most one per function.
@@ -79,7 +104,7 @@ impl Flights {
             match &flight.errand {
                 // A stuck one holds no place, or enough of them would stop all.
                 _ if flight.stuck => {}
-                Errand::Apply(_) | Errand::Restore { .. } => writes += 1,
+                Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => writes += 1,
                 Errand::Inspect => inspections += 1,
                 Errand::Retake => {}
             }
@@ -87,7 +112,7 @@ impl Flights {
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
             Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
-            Errand::Retake => true,
+            Errand::Retake | Errand::Former { .. } => true,
         }
     }
 
@@ -106,12 +131,14 @@ impl Flights {
         let deadline = now
             + match errand {
                 Errand::Inspect | Errand::Retake => INSPECT_DEADLINE,
-                Errand::Apply(_) | Errand::Restore { .. } => WRITE_DEADLINE,
+                Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {
             errand,
             deadline,
             stuck: false,
+            holders: Vec::new(),
+            asking: false,
         };
         self.0.insert(address, flight);
     }
@@ -123,16 +150,50 @@ impl Flights {
     /// Whether a helper writes to the function now, and is not late.
     pub(super) fn is_writing(&self, address: Address) -> bool {
         let flight = self.0.get(&address).filter(|one| !one.stuck);
-        flight.is_some_and(|one| matches!(one.errand, Errand::Apply(_) | Errand::Restore { .. }))
+        flight.is_some_and(|one| one.errand.writes())
     }
 
-    /// Marks what is past its deadline, and names it.
+    /// Takes in what a helper of an earlier daemon is still at.
+    pub(super) fn take_over(&mut self, address: Address, unfinished: Unfinished, now: Duration) {
+        let Unfinished { doing, group, late } = unfinished;
+        self.start(address, Errand::Former { doing, group }, now);
+        if let Some(flight) = self.0.get_mut(&address).filter(|_| late) {
+            flight.deadline = now;
+        }
+    }
+
+    /// What is stuck and of which nobody is looking for those who hold it;
+    /// from now on somebody is.
+    pub(super) fn ask_for_holders(&mut self) -> Vec<Address> {
+        let flights = self.0.iter_mut();
+        flights
+            .filter(|(_, flight)| flight.stuck && !flight.asking && flight.errand.is_held_up())
+            .map(|(address, flight)| {
+                flight.asking = true;
+                *address
+            })
+            .collect()
+    }
+
+    /// Who holds up what is stuck was found out; says whether that is news.
+    pub(super) fn held_by(&mut self, address: Address, holders: Vec<String>) -> bool {
+        let Some(flight) = self.0.get_mut(&address).filter(|one| one.stuck) else {
+            return false;
+        };
+        flight.asking = false;
+        let before = std::mem::replace(&mut flight.holders, holders);
+        before != flight.holders
+    }
+
+    /// Marks what is past its deadline, and names it; somebody is to look who
+    /// holds it up.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<(Address, Errand)> {
         self.0
             .iter_mut()
             .filter(|(_, flight)| !flight.stuck && flight.deadline <= now)
             .map(|(address, flight)| {
                 flight.stuck = true;
+                flight.asking = flight.errand.is_held_up();
                 (*address, flight.errand.clone())
             })
             .collect()

@@ -3,6 +3,7 @@
 pub mod event;
 mod flight;
 mod intake;
+mod late;
 mod project;
 mod recall;
 mod reconcile;

@@ -185,11 +185,14 @@ impl View<'_> {
 
     fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
-            let doing = errand(&flight.errand);
-            return (
-                FunctionState::Stuck,
-                format!("does not come back from {doing}"),
-            );
+            let mut reason = format!("does not come back from {}", errand(&flight.errand));
+            if let Some(first) = flight.holders.first() {
+                reason += &format!(": {first}");
+            }
+            if flight.holders.len() > 1 {
+                reason += &format!(" (and {} more)", flight.holders.len() - 1);
+            }
+            return (FunctionState::Stuck, reason);
         }
         if self.undo.is_returning(address) {
             let reason = "is being given back".to_owned();
@@ -270,6 +273,7 @@ pub(super) fn errand(errand: &Errand) -> String {
         },
         Errand::Restore { .. } => "giving it back".to_owned(),
         Errand::Retake => "writing the undo journal".to_owned(),
+        Errand::Former { doing, .. } => doing.clone(),
     }
 }
 

@@ -132,8 +132,8 @@ impl State {
                 continue;
             }
             if settled && self.flights.admits(address, &errand) {
-                self.flights.start(address, errand, now);
-                effects.push(Effect::Apply(action.clone()));
+                let effect = Effect::Apply(action.clone());
+                self.send(address, errand, effect, now, effects);
             } else {
                 waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
             }

@@ -244,18 +244,16 @@ impl State {
             waits
         });
         let mut late = Vec::new();
-        for (address, together) in &self.undo.returns {
-            let function = self.inventory.as_ref().and_then(|all| all.get(*address));
+        let returns: Vec<_> = self.undo.returns.clone().into_iter().collect();
+        for (address, together) in returns {
+            let function = self.inventory.as_ref().and_then(|all| all.get(address));
             let group = function.and_then(|function| function.iommu_group);
             let errand = Errand::Restore { group };
-            if self.flights.admits(*address, &errand) {
-                self.flights.start(*address, errand, now);
-                effects.push(Effect::Restore {
-                    address: *address,
-                    together: together.clone(),
-                });
-            } else if let Some(stuck) = self.flights.stuck_before(*address, group) {
-                late.push((*address, stuck));
+            if self.flights.admits(address, &errand) {
+                let effect = Effect::Restore { address, together };
+                self.send(address, errand, effect, now, effects);
+            } else if let Some(stuck) = self.flights.stuck_before(address, group) {
+                late.push((address, stuck));
             }
         }
         for (address, stuck) in late {

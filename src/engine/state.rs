@@ -7,8 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     event::{Effect, Event},
-    flight::{Errand, Flights, Retries},
-    project,
+    flight::{Flights, Retries},
     report::Report,
     snapshot::Snapshot,
     undo::Undo,
@@ -180,7 +179,17 @@ impl State {
                 self.restored(address, returned, now, &mut effects);
             }
             Event::Retaken(address, result) => self.retaken(address, result, now, &mut effects),
-            Event::Audit => self.scan(&mut effects),
+            Event::Unfinished(all) => self.take_over(all, now),
+            Event::Finished(address) => self.finished(address, now, &mut effects),
+            Event::Holders(address, holders) => {
+                if self.flights.held_by(address, holders) {
+                    self.reconcile_at = Some(now);
+                }
+            }
+            Event::Audit => {
+                self.find_holders(&mut effects);
+                self.scan(&mut effects);
+            }
             Event::Tick => {}
         }
         self.expire(now, &mut effects);
@@ -196,29 +205,6 @@ impl State {
         }
         self.answer(&mut effects);
         effects
-    }
-
-    /// Takes back an errand, and tells if it was late.
-    pub(super) fn land(&mut self, address: Address, effects: &mut Vec<Effect>) -> Option<Errand> {
-        let flight = self.flights.finish(address)?;
-        if flight.stuck {
-            effects.push(Effect::Report(Report::CameBack { address }));
-        }
-        Some(flight.errand)
-    }
-
-    fn expire(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        for (address, errand) in self.flights.expire(now) {
-            effects.push(Effect::Report(Report::Stuck {
-                address,
-                doing: project::errand(&errand),
-            }));
-            if matches!(errand, Errand::Restore { .. }) {
-                self.return_is_late(address);
-            }
-            self.tell_at = now;
-            self.reconcile_at = Some(now);
-        }
     }
 
     pub(super) fn soon(&mut self, now: Duration) {

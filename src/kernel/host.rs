@@ -85,7 +85,7 @@ pub struct OpenVfioDevice {
     /// The function's place in sysfs, `None` where the kernel does not say it:
     /// Linux 7.3 does, 6.12 does not.
     pub function: Option<String>,
-    /// Who, `qemu-system-x86 (pid 812)`.
+    /// Who, `qemu-system-x86 (pid 812, 100.scope)`.
     pub process: String,
 }
 
@@ -98,7 +98,7 @@ pub struct OpenNode {
     pub device: (u32, u32),
     /// Whether it is open for writing.
     pub writing: bool,
-    /// Who, `qemu-system-x86 (pid 812)`.
+    /// Who, `qemu-system-x86 (pid 812, 100.scope)`.
     pub process: String,
 }
 

@@ -12,6 +12,7 @@ pub mod names;
 mod netlink;
 mod open_nodes;
 pub mod order;
+mod process_name;
 pub mod record;
 mod reservations;
 pub mod restore;

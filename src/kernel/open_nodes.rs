@@ -19,7 +19,10 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags, open, readlinkat, statx,
 };
 
-use super::host::{Open, OpenNode, OpenVfioDevice};
+use super::{
+    host::{Open, OpenNode, OpenVfioDevice},
+    process_name::process_name,
+};
 
 /// All open devices of all processes. One that ends meanwhile has none.
 ///
@@ -80,8 +83,8 @@ fn of_process(process: &Path, pid: &str, found: &mut Open) -> io::Result<()> {
         .chain(devices.map(|device| &mut device.process))
         .peekable();
     if unnamed.peek().is_some() {
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        let who = format!("{} (pid {pid})", name.trim_end());
+        let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
+        let who = process_name(&read("comm"), pid, &read("cgroup"));
         unnamed.for_each(|process| process.clone_from(&who));
     }
     Ok(())
@@ -206,7 +209,7 @@ mod tests {
         assert!(
             open.nodes
                 .iter()
-                .all(|node| node.process.ends_with(" (pid 1)"))
+                .all(|node| node.process.contains(" (pid 1"))
         );
         drop((null, zero));
     }

@@ -198,6 +198,11 @@ pub enum Fact {
         /// Who, `qemu-system-x86 (pid 812)`.
         process: String,
     },
+    /// The host panics when an unbind does not come back.
+    HungTaskPanic {
+        /// What `kernel.hung_task_panic` says.
+        value: String,
+    },
     /// Something could not be checked.
     Unchecked {
         /// What and why, as a clause.

@@ -60,6 +60,11 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::hosts::SCENARIOS],
     },
     Group {
+        name: "stuck",
+        topology: Topology::sound,
+        scenarios: &[scenarios::stuck::SCENARIOS],
+    },
+    Group {
         name: "bookworm",
         topology: Topology::bookworm,
         scenarios: &[

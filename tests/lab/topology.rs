@@ -74,6 +74,8 @@ pub(crate) const SPARE_B: Port = Port::main("spare-b", 0x19);
 /// An empty slot on NUMA node 1, where hotplug is PCIe's own: a card goes
 /// some five seconds after its attention button was pressed.
 pub(crate) const SPARE_NODE1: Port = Port::node1("spare-node1", 0x01);
+/// A sound card, on the root complex itself.
+pub(crate) const SOUND: &str = "0000:00:1b.0";
 /// The four slots with eight NIC functions each.
 pub(crate) const CROWD: [Port; 4] = [
     Port::main("crowd-0", 0x10),
@@ -127,6 +129,18 @@ impl Topology {
         for port in CROWD {
             board.port(port).nics(port, 8);
         }
+        board
+    }
+
+    /// A host with a sound card, whose driver waits for ever for whoever has it
+    /// open, and a NIC.
+    pub(crate) fn sound() -> Self {
+        let mut board = Self::board("trixie", 1024);
+        board.port(TWIN_A).nics(TWIN_A, 1);
+        board
+            .arg("-audiodev", "none,id=silence")
+            .arg("-device", "ich9-intel-hda,id=sound,bus=pcie.0,addr=0x1b")
+            .arg("-device", "hda-duplex,bus=sound.0,audiodev=silence");
         board
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Kernel {
     /// attributes is read.
     pub(crate) renames: BTreeMap<String, Vec<String>>,
     pub(crate) writes: Vec<(String, String)>,
+    /// Attributes that were read.
+    pub(crate) reads: Vec<String>,
     /// Inode numbers of functions.
     nodes: BTreeMap<String, u64>,
     /// How often udev is found busy yet.
@@ -392,6 +394,7 @@ impl Kernel {
 impl Sysfs for Fake {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.with(|kernel| {
+            kernel.reads.push(path.to_owned());
             let parts: Vec<_> = path.split('/').collect();
             let text = match parts.as_slice() {
                 ["bus", "pci", "devices", address, "driver_override"]

@@ -3,9 +3,10 @@
 use vfio_bindd::{
     kernel::{
         host::OpenVfioDevice,
-        usage::{Look, Tables, usage},
+        usage::{Handles, Look, Tables, handles, holders, usage},
     },
     pci::usage::Fact,
+    policy::guard::judge,
 };
 
 use crate::one::{ADDRESS, One, check};
@@ -207,4 +208,87 @@ fn an_open_vfio_device_counts() {
     without_iommu.opens("dpdk (pid 7)", (240, 0), true);
     let wanted = "-: dpdk (pid 7) has /dev/vfio/noiommu-7 open";
     assert_eq!(without_iommu.uses(), [wanted]);
+}
+
+fn look<'a>(one: &'a One, tables: &'a Tables) -> Look<'a> {
+    Look {
+        sysfs: &one.0,
+        host: &one.0,
+        tables,
+    }
+}
+
+fn taken_down(one: &One) -> Handles {
+    handles(look(one, &Tables::default()), ADDRESS.parse().unwrap())
+}
+
+/// Who holds the function, by what was taken down of it before.
+fn held(one: &One, before: &Handles) -> Vec<String> {
+    let facts = holders(
+        look(one, &Tables::default()),
+        ADDRESS.parse().unwrap(),
+        before,
+    );
+    facts.iter().map(|fact| judge(fact).1).collect()
+}
+
+#[test]
+fn who_holds_a_function_is_found_although_its_nodes_are_gone() {
+    let before = taken_down(&sound());
+    assert_eq!(before.driver.as_deref(), Some("snd_hda_intel"));
+    // As an unbind leaves it that waits for them.
+    let one = One::without_driver("040300");
+    assert_eq!(held(&one, &before), [""; 0]);
+    one.opens("pipewire (pid 812, pipewire.service)", (116, 7), false);
+    one.opens("sox (pid 9)", (116, 2), true);
+    one.opens("dd (pid 10)", (116, 9), true);
+    let both = [
+        "pipewire (pid 812, pipewire.service) has controlC0 open",
+        "sox (pid 9) has pcmC0D0p open",
+    ];
+    assert_eq!(held(&one, &before), both);
+    assert_eq!(held(&one, &Handles::default()), [""; 0]);
+    // A card that came later has the number now.
+    one.0.link(
+        "dev/char/116:7",
+        "../../devices/pci0000:00/0000:05:00.0/sound/card1/controlC1",
+    );
+    assert_eq!(held(&one, &before), both[1..]);
+    one.0.with(|kernel| kernel.open_nodes = None);
+    assert_eq!(
+        held(&one, &before),
+        ["what processes have open cannot be seen: permission denied"]
+    );
+}
+
+#[test]
+fn who_holds_a_function_is_found_by_what_is_there_still() {
+    let one = sound();
+    one.opens("pipewire (pid 812)", (116, 7), false);
+    let told = ["pipewire (pid 812) has controlC0 open"];
+    assert_eq!(held(&one, &Handles::default()), told);
+    assert_eq!(held(&one, &taken_down(&one)), told, "and told once");
+    let one = vfio();
+    one.opens("qemu (pid 7)", (240, 0), true);
+    holds(&one, "qemu (pid 7)", None);
+    holds(&one, "other (pid 8)", None);
+    let told = [
+        "qemu (pid 7) has /dev/vfio/7 open",
+        "other (pid 8) has a vfio device open, and nobody can tell which",
+    ];
+    assert_eq!(held(&one, &taken_down(&one)), told);
+}
+
+#[test]
+fn looking_for_holders_takes_no_lock_of_the_function() {
+    let one = sound();
+    let before = taken_down(&one);
+    one.opens("pipewire (pid 812)", (116, 7), false);
+    one.0.with(|kernel| kernel.reads.clear());
+    assert_eq!(held(&one, &before).len(), 1);
+    let reads = one.0.with(|kernel| std::mem::take(&mut kernel.reads));
+    assert!(!reads.is_empty());
+    for path in reads {
+        assert!(path.ends_with("/dev"), "{path}");
+    }
 }

@@ -187,3 +187,36 @@ fn only_what_works_through_devices_is_found_idle() {
         assert_eq!(One::without_driver(class).uses(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_host_that_panics_when_an_unbind_hangs_is_not_put_at_risk() {
+    const SETTING: &str = "/proc/sys/kernel/hung_task_panic";
+    check(
+        || One::new("040300", "snd_hda_intel"),
+        &[
+            ("no such setting", |_| {}, &[]),
+            ("off", |one| one.file(SETTING, "0\n"), &[]),
+            (
+                "on",
+                |one| one.file(SETTING, "1\n"),
+                &[
+                    "hung-task-panic: an unbind that hangs would take the host down \
+                   (kernel.hung_task_panic is 1; sysctl kernel.hung_task_panic=0 ends that)",
+                ],
+            ),
+            (
+                "nobody can look",
+                |one| one.forbid(SETTING),
+                &["unchecked: /proc/sys/kernel/hung_task_panic cannot be read: permission denied"],
+            ),
+        ],
+    );
+    // Nothing is unbound.
+    for one in [
+        One::without_driver("040300"),
+        One::new("040300", "vfio-pci"),
+    ] {
+        one.file(SETTING, "1\n");
+        assert_eq!(one.uses(), Vec::<String>::new());
+    }
+}

@@ -5,5 +5,6 @@
 //! behind, and the next one is started.
 
 pub mod pool;
+pub mod process;
 pub mod protocol;
 pub mod serve;

@@ -20,7 +20,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::protocol::{Reply, Request};
+use super::{
+    process::Process,
+    protocol::{Reply, Request},
+};
 
 /// How long an idle helper is kept for the next request.
 const KEPT: Duration = Duration::from_secs(10);
@@ -53,8 +56,50 @@ pub struct Pool {
 #[derive(Debug)]
 struct Helper {
     socket: BufReader<UnixStream>,
+    process: Process,
     /// Dropped without a wait: the runtime reaps it when it ends.
     _child: Child,
+}
+
+/// A helper that answers one caller. Dropped, it is left behind; it ends when
+/// it comes back and finds nobody there.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Pool,
+    helper: Helper,
+}
+
+impl Lease {
+    /// The process that answers.
+    #[must_use]
+    pub const fn process(&self) -> Process {
+        self.helper.process
+    }
+
+    /// Has the helper answer `request`, however long that takes.
+    ///
+    /// # Errors
+    /// If it ended, or answered something else.
+    pub async fn ask(&mut self, request: &Request) -> Result<Reply, PoolError> {
+        let mut line = serde_json::to_vec(request).map_err(PoolError::Garbled)?;
+        line.push(b'\n');
+        let socket = &mut self.helper.socket;
+        socket.write_all(&line).await.map_err(PoolError::Broken)?;
+        let mut answer = String::new();
+        let read = socket
+            .read_line(&mut answer)
+            .await
+            .map_err(PoolError::Broken)?;
+        if read == 0 {
+            return Err(PoolError::Ended);
+        }
+        serde_json::from_str(&answer).map_err(PoolError::Garbled)
+    }
+
+    /// Lets the helper, which has answered all that it was asked, serve others.
+    pub fn done(self) {
+        self.pool.keep(self.helper);
+    }
 }
 
 impl Pool {
@@ -82,26 +127,26 @@ impl Pool {
     /// # Errors
     /// If no helper could be started, or the one that was asked ended.
     pub async fn call(&self, request: &Request) -> Result<Reply, PoolError> {
+        let mut lease = self.lease()?;
+        let reply = lease.ask(request).await?;
+        lease.done();
+        Ok(reply)
+    }
+
+    /// A helper for one caller.
+    ///
+    /// # Errors
+    /// If none is idle and no new one could be started.
+    pub fn lease(&self) -> Result<Lease, PoolError> {
         let idle = self.idle().pop();
-        let mut helper = match idle {
+        let helper = match idle {
             Some(helper) => helper,
             None => self.start().map_err(PoolError::Start)?,
         };
-        let mut line = serde_json::to_vec(request).map_err(PoolError::Garbled)?;
-        line.push(b'\n');
-        let socket = &mut helper.socket;
-        socket.write_all(&line).await.map_err(PoolError::Broken)?;
-        let mut answer = String::new();
-        let read = socket
-            .read_line(&mut answer)
-            .await
-            .map_err(PoolError::Broken)?;
-        if read == 0 {
-            return Err(PoolError::Ended);
-        }
-        let reply = serde_json::from_str(&answer).map_err(PoolError::Garbled)?;
-        self.keep(helper);
-        Ok(reply)
+        Ok(Lease {
+            pool: self.clone(),
+            helper,
+        })
     }
 
     fn start(&self) -> io::Result<Helper> {
@@ -121,8 +166,11 @@ impl Pool {
             // A Ctrl-C for the daemon must not break off a bind half-way.
             .process_group(0)
             .spawn()?;
+        // Not reaped yet, it has one even if it has ended.
+        let pid = child.id().ok_or(io::ErrorKind::NotFound)?;
         Ok(Helper {
             socket: BufReader::new(UnixStream::from_std(ours)?),
+            process: Process::of(pid)?,
             _child: child,
         })
     }

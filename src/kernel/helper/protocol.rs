@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kernel::order::{Order, Outcome, Return, Returned},
-    pci::{address::Address, function::Inspection},
+    kernel::{
+        order::{Order, Outcome, Return, Returned},
+        usage::Handles,
+    },
+    pci::{address::Address, function::Inspection, usage::Fact},
 };
 
 /// A question to a helper.
@@ -22,6 +25,16 @@ pub enum Request {
     Apply(Order),
     /// Give a function back to the host.
     Restore(Return),
+    /// Take down by what a function can be held, before its driver is unbound.
+    Handles(Address),
+    /// Say who holds a function that the kernel does not come back from. Takes
+    /// no lock of it.
+    Holders {
+        /// The function.
+        address: Address,
+        /// What was taken down before.
+        before: Handles,
+    },
     /// Say what is wrong with the IOMMU.
     Survey,
 }
@@ -36,6 +49,10 @@ pub enum Reply {
     Applied(Outcome),
     /// To [`Request::Restore`].
     Restored(Returned),
+    /// To [`Request::Handles`].
+    Handles(Handles),
+    /// To [`Request::Holders`]: what is open, and what could not be looked at.
+    Holders(Vec<Fact>),
     /// To [`Request::Survey`]: a sentence each.
     Surveyed(Vec<String>),
 }

@@ -17,7 +17,7 @@ use crate::{
         scan::scan_all,
         survey::{self, Survey},
         sysfs::HostSysfs,
-        usage::{Look, Tables},
+        usage::{self, Look, Tables},
     },
     policy::doctor::{Finding, examine_iommu},
 };
@@ -68,7 +68,10 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
     for line in requests.lines() {
         let request = serde_json::from_str(&line?)?;
         let tables = match request {
-            Request::Inspect { .. } | Request::Survey => of_looks.fresh(),
+            Request::Inspect { .. }
+            | Request::Handles(_)
+            | Request::Holders { .. }
+            | Request::Survey => of_looks.fresh(),
             Request::Apply(_) | Request::Restore(_) => {
                 let tables = of_writes.fresh();
                 *tables = std::mem::take(tables).for_next_write();
@@ -87,6 +90,10 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             } => Reply::Inspected(inspect(look, address, serial_known)),
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
             Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
+            Request::Handles(address) => Reply::Handles(usage::handles(look, address)),
+            Request::Holders { address, before } => {
+                Reply::Holders(usage::holders(look, address, &before))
+            }
             Request::Survey => Reply::Surveyed(survey(look)?),
         };
         let mut line = serde_json::to_vec(&reply)?;

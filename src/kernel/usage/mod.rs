@@ -7,6 +7,8 @@
 mod below;
 mod display;
 mod files;
+mod holders;
+mod hung_task;
 mod network;
 mod nodes;
 mod provable;
@@ -15,6 +17,7 @@ mod system;
 mod usb;
 
 use self::below::{Device, below};
+pub use self::holders::{Handle, Handles, handles, holders};
 use super::{
     host::Host,
     sysfs::{Sysfs, function_dir, link_name, text},
@@ -146,6 +149,7 @@ fn facts(look: Look<'_>, subject: &Subject<'_>) -> Vec<Fact> {
         facts.extend(display::facts(look, subject));
         facts.extend(usb::facts(look, subject));
         facts.extend(system::facts(look, subject));
+        facts.extend(hung_task::fact(look));
     } else {
         facts.extend(display::facts_without_driver(look, subject));
     }

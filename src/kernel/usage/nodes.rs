@@ -40,7 +40,7 @@ impl Tables {
     }
 }
 
-fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
+pub(super) fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
     let tables = &look.tables.nodes;
     let open = tables.open.get_or_init(|| {
         if tables.serves_writes {
@@ -55,7 +55,7 @@ fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
 }
 
 /// The number of the device at `place`, `None` where it has no node.
-fn number(look: Look<'_>, place: &str) -> Option<(u32, u32)> {
+pub(super) fn number(look: Look<'_>, place: &str) -> Option<(u32, u32)> {
     let text = text(look.sysfs, &format!("{place}/dev"))?;
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -136,7 +136,7 @@ const NVIDIA: u32 = 195;
 
 /// Who has any of NVIDIA's nodes open: they hang below no function in sysfs,
 /// and an unbind with one open never comes back.
-fn nvidia(look: Look<'_>) -> Result<Vec<Fact>, Fact> {
+pub(super) fn nvidia(look: Look<'_>) -> Result<Vec<Fact>, Fact> {
     let mut files = Files::new(look.host);
     let devices = files.read("/proc/devices");
     if let Some(text) = files.troubles.pop() {
@@ -179,24 +179,9 @@ pub(super) fn vfio(look: Look<'_>, dir: &str) -> Vec<Fact> {
 /// neither open any more, and the device itself still, was given it by somebody
 /// else or closed the group.
 fn vfio_found(look: Look<'_>, dir: &str) -> Result<Vec<Fact>, Fact> {
-    let group = link_name(look.sysfs, &format!("{dir}/iommu_group"));
-    // Without an IOMMU the group's node has another name
-    // (drivers/vfio/group.c, `vfio_group_alloc`, v6.12).
-    let group = group.into_iter().flat_map(|group| {
-        let names = [group.clone(), format!("noiommu-{group}")];
-        names.map(|name| (format!("class/vfio/{name}"), format!("/dev/vfio/{name}")))
-    });
-    let own = look.sysfs.list(&format!("{dir}/vfio-dev"));
-    let own = own.unwrap_or_default().into_iter().map(|name| {
-        let node = format!("/dev/vfio/devices/{name}");
-        (format!("{dir}/vfio-dev/{name}"), node)
-    });
     let open = open(look)?;
     let mut facts = Vec::new();
-    for (place, node) in group.chain(own) {
-        let Some(number) = number(look, &place) else {
-            continue;
-        };
+    for (node, number) in vfio_nodes(look, dir) {
         let nodes = open.nodes.iter();
         let nodes = nodes.filter(|open| !open.block && open.device == number);
         facts.extend(nodes.map(|open| Fact::VfioOpen {
@@ -220,6 +205,26 @@ fn vfio_found(look: Look<'_>, dir: &str) -> Result<Vec<Fact>, Fact> {
         }
     }
     Ok(facts)
+}
+
+/// The nodes of vfio for the function in `dir`, and their numbers.
+pub(super) fn vfio_nodes(look: Look<'_>, dir: &str) -> Vec<(String, (u32, u32))> {
+    let group = link_name(look.sysfs, &format!("{dir}/iommu_group"));
+    // Without an IOMMU the group's node has another name
+    // (drivers/vfio/group.c, `vfio_group_alloc`, v6.12).
+    let group = group.into_iter().flat_map(|group| {
+        let names = [group.clone(), format!("noiommu-{group}")];
+        names.map(|name| (format!("class/vfio/{name}"), format!("/dev/vfio/{name}")))
+    });
+    let own = look.sysfs.list(&format!("{dir}/vfio-dev"));
+    let own = own.unwrap_or_default().into_iter().map(|name| {
+        let node = format!("/dev/vfio/devices/{name}");
+        (format!("{dir}/vfio-dev/{name}"), node)
+    });
+    let nodes = group.chain(own);
+    nodes
+        .filter_map(|(place, node)| Some((node, number(look, &place)?)))
+        .collect()
 }
 
 /// Whether `process` has the node of any IOMMU group or vfio device open, which

@@ -76,6 +76,10 @@ pub fn judge(fact: &Fact) -> (Option<Guard>, String) {
         Fact::Ipmi { device } => format!("{device} is the way to the BMC"),
         Fact::WatchdogActive { device } => format!("the watchdog {device} runs"),
         Fact::Mediated { device } => format!("{device} was made of it for a virtual machine"),
+        Fact::HungTaskPanic { value } => format!(
+            "an unbind that hangs would take the host down (kernel.hung_task_panic is {value}; \
+             sysctl kernel.hung_task_panic=0 ends that)"
+        ),
         Fact::Unchecked { text } => text.clone(),
     };
     (guard, evidence)
@@ -109,6 +113,7 @@ fn guard(fact: &Fact) -> Option<Guard> {
         Fact::Rtc { .. } => Guard::Rtc,
         Fact::Ipmi { .. } => Guard::Ipmi,
         Fact::WatchdogActive { .. } => Guard::Watchdog,
+        Fact::HungTaskPanic { .. } => Guard::HungTaskPanic,
         Fact::Unchecked { .. } => Guard::Unchecked,
         // A virtual machine's device: nothing lifts that.
         Fact::Mediated { .. } | Fact::VfioOpen { .. } => return None,

@@ -52,6 +52,7 @@ guards! {
     PfWithVfs "pf-with-vfs" "It is a PF that has VFs.",
     SystemClass "system-class" "Its class is one of the system's own.",
     Signature "signature" "A disk below it carries data that nothing uses now.",
+    HungTaskPanic "hung-task-panic" "The kernel panics when an unbind hangs.",
     Unchecked "unchecked" "Whether the host uses it cannot be checked.",
 }
 

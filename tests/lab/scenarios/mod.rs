@@ -13,6 +13,7 @@ pub(crate) mod hotplug;
 pub(crate) mod lab;
 pub(crate) mod package;
 pub(crate) mod restore;
+pub(crate) mod stuck;
 
 use std::time::Duration;
 
