@@ -404,6 +404,7 @@ impl Drive for Host {
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. }
+            | Effect::Vouch(_)
             | Effect::Publish(_) => None,
         }
     }

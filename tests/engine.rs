@@ -121,9 +121,10 @@ impl Drive for Host {
                 };
                 Some(Event::Applied(action.address, outcome))
             }
-            // What has to do with restores is in tests/restore.rs.
+            // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
             Effect::Publish(_)
             | Effect::Remember(_)
+            | Effect::Vouch(_)
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,

@@ -208,7 +208,7 @@ impl Drive for Host {
                 self.answers.insert(asker, result);
                 None
             }
-            Effect::Publish(_) | Effect::Remember(_) => None,
+            Effect::Publish(_) | Effect::Remember(_) | Effect::Vouch(_) => None,
             Effect::Report(report) => {
                 self.reports.push(report);
                 None

@@ -12,4 +12,5 @@ pub mod notify;
 pub mod run;
 mod survey;
 mod undo;
+mod verdicts;
 mod work;

@@ -12,3 +12,4 @@ pub mod snapshot;
 pub mod state;
 pub mod target;
 pub mod undo;
+mod vouch;

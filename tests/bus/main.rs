@@ -24,3 +24,4 @@ mod reload;
 mod requests;
 mod restore;
 mod service;
+mod verdicts;

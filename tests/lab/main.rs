@@ -45,6 +45,7 @@ const GROUPS: &[Group] = &[
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
             scenarios::doctor::SCENARIOS,
+            scenarios::early::SCENARIOS,
             scenarios::package::LAST,
         ],
     },
@@ -61,7 +62,13 @@ const GROUPS: &[Group] = &[
     Group {
         name: "bookworm",
         topology: Topology::bookworm,
-        scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],
+        scenarios: &[
+            scenarios::lab::BOOKWORM,
+            scenarios::package::FIRST,
+            scenarios::package::BOOKWORM,
+            scenarios::early::SCENARIOS,
+            scenarios::package::LAST,
+        ],
     },
 ];
 
