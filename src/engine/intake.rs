@@ -167,9 +167,7 @@ impl State {
         };
         match outcome {
             Outcome::Bound(from) => {
-                if from.is_some() {
-                    self.vouch_for(address);
-                }
+                self.vouch_for(address, from.as_deref());
                 self.handed_over(address, action.driver);
                 self.retries.forget(address);
                 self.undo.took(address, action.mappings.clone());

@@ -39,10 +39,13 @@ impl Vouched {
 }
 
 impl State {
-    /// The function at `address` was taken from its native driver just now. Asked
-    /// before it is forgotten what that was seen to be used for.
-    pub(super) fn vouch_for(&mut self, address: Address) {
-        let function = self.inventory.as_ref().and_then(|all| all.get(address));
+    /// The function at `address` was taken `from` this driver just now. Asked
+    /// before it is forgotten what that was seen to be used for. pci-stub is no
+    /// driver that uses anything: without it another one may.
+    pub(super) fn vouch_for(&mut self, address: Address, from: Option<&str>) {
+        let native = from.is_some_and(|driver| driver != "pci-stub");
+        let inventory = self.inventory.as_ref().filter(|_| native);
+        let function = inventory.and_then(|all| all.get(address));
         let idle = function.filter(|function| {
             let inspection = function.inspection.as_ref();
             inspection.is_some_and(|inspection| inspection.usage.is_empty())

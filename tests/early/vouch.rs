@@ -122,6 +122,17 @@ fn what_a_lifted_guard_gave_up_is_not_vouched_for() {
 }
 
 #[test]
+fn what_no_driver_of_its_own_had_is_not_vouched_for() {
+    for function in [nic(A), nic(A).driver("pci-stub")] {
+        let mut host = Host::new([function], false);
+        host.start(&nics());
+        let driver = &host.inventory.get(at(A)).unwrap().driver;
+        assert_eq!(driver.as_deref(), Some("vfio-pci"));
+        assert_eq!(host.kept(), [""]);
+    }
+}
+
+#[test]
 fn what_stayed_bound_since_it_was_vouched_for_stays_so() {
     let known = |address| Known::of(&nic(address).with(|one| one.inspection = None));
     let bound = || nic(A).driver("vfio-pci");

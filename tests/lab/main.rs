@@ -45,7 +45,6 @@ const GROUPS: &[Group] = &[
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
             scenarios::doctor::SCENARIOS,
-            scenarios::early::SCENARIOS,
             scenarios::package::LAST,
         ],
     },
@@ -60,15 +59,19 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::hosts::SCENARIOS],
     },
     Group {
+        name: "early",
+        topology: Topology::early,
+        scenarios: &[scenarios::early::SCENARIOS],
+    },
+    Group {
+        name: "early-bookworm",
+        topology: Topology::early_bookworm,
+        scenarios: &[scenarios::early::SCENARIOS],
+    },
+    Group {
         name: "bookworm",
         topology: Topology::bookworm,
-        scenarios: &[
-            scenarios::lab::BOOKWORM,
-            scenarios::package::FIRST,
-            scenarios::package::BOOKWORM,
-            scenarios::early::SCENARIOS,
-            scenarios::package::LAST,
-        ],
+        scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],
     },
 ];
 

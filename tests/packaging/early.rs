@@ -91,7 +91,7 @@ fn it_is_hardened_as_far_as_modprobe_lets_it() {
         UNIT,
         &["ReadWritePaths=/sys/bus/pci /sys/devices -/var/lib/vfio-bindd"],
     );
-    is_clean(UNIT, "vfio-bindctl", env!("CARGO_BIN_EXE_vfio-bindctl"), 36);
+    is_clean(UNIT, "vfio-bindctl", env!("CARGO_BIN_EXE_vfio-bindctl"), 33);
 }
 
 #[test]

@@ -21,11 +21,14 @@ pub(crate) const LAST: &[Scenario] = &[
     Scenario::of_package("package_purge_leaves_nothing", purge_leaves_nothing),
 ];
 
-/// The main promise on the older release, after the first and before the last.
-pub(crate) const BOOKWORM: &[Scenario] = &[Scenario::of_package(
-    "package_boot_and_hotplug",
-    boot_and_hotplug,
-)];
+/// The same and the main promise on the older release.
+pub(crate) const BOOKWORM: &[Scenario] = &[
+    Scenario::of_package("package_install_binds_nothing", install_binds_nothing),
+    Scenario::of_package("package_units_are_clean", units_are_clean),
+    Scenario::of_package("package_boot_and_hotplug", boot_and_hotplug),
+    Scenario::of_package("package_upgrade_keeps_the_config", upgrade_keeps_the_config),
+    Scenario::of_package("package_purge_leaves_nothing", purge_leaves_nothing),
+];
 
 const POLICY: &str =
     "# kept over an upgrade\n[mapping.nic]\nmatch = { id = \"8086:10d3\", numa = 1 }\n";
