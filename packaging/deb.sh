@@ -51,7 +51,9 @@ put 0755 "$built/vfio-bindd" /usr/bin/vfio-bindd
 put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
-put 0644 systemd/vfio-bindd.service /usr/lib/systemd/system/vfio-bindd.service
+for unit in vfio-bindd vfio-bindd-early; do
+    put 0644 "systemd/$unit.service" "/usr/lib/systemd/system/$unit.service"
+done
 for unit in microvm@ microvm-pci-devices@; do
     put 0644 systemd/after-vfio-bindd.conf "/usr/lib/systemd/system/$unit.service.d/after-vfio-bindd.conf"
 done

@@ -407,6 +407,7 @@ impl Drive for Host {
             | Effect::Finished(_)
             | Effect::FindHolders(_)
             | Effect::Answer { .. }
+            | Effect::Vouch(_)
             | Effect::Publish(_) => None,
         }
     }

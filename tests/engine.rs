@@ -145,9 +145,10 @@ impl Drive for Host {
                 self.asked.push(*address);
                 None
             }
-            // What has to do with restores is in tests/restore.rs.
+            // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
             Effect::Publish(_)
             | Effect::Remember(_)
+            | Effect::Vouch(_)
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,

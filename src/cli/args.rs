@@ -126,6 +126,15 @@ pub enum Verb {
     },
     /// Give functions back to the host, with the driver that they had
     Restore(Wanted),
+    /// Take at boot what no driver has yet (for vfio-bindd-early.service)
+    Early {
+        /// Only say what would be taken
+        #[arg(long)]
+        dry_run: bool,
+        /// Be the process that does it, and that may hang
+        #[arg(long, hide = true)]
+        worker: bool,
+    },
     /// Print a completion script
     Completions {
         /// For this shell

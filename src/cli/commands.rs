@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     args::{Cli, Format, Verb},
     client::Client,
-    doctor,
+    doctor, early,
     exit::{Exit, Stop},
     explain::{self, Ask},
     formats,
@@ -126,6 +126,10 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             Client::connect(bus).await?.order(method).await
         }
         Verb::Restore(wanted) => Client::restore(bus, wanted.target.as_deref()).await,
+        Verb::Early { dry_run, worker } => {
+            early::run(config, root, dry_run, worker);
+            Ok(())
+        }
         Verb::Completions { shell } => {
             // It panics where it cannot write.
             let mut script = Vec::new();

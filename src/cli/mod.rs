@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod commands;
 mod doctor;
+mod early;
 mod exit;
 mod explain;
 mod formats;

@@ -14,4 +14,5 @@ pub mod notify;
 pub mod run;
 mod survey;
 mod undo;
+mod verdicts;
 mod work;

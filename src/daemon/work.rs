@@ -21,6 +21,7 @@ use super::{
     run::{Options, StartError},
     survey,
     undo::{self, Undo},
+    verdicts::Verdicts,
 };
 use crate::{
     bus::publish::Request,
@@ -52,6 +53,7 @@ pub(super) struct Work {
     map_file: Option<MapFile>,
     /// Where what is kept for the next boot goes.
     memories: Option<watch::Sender<Memory>>,
+    verdicts: Verdicts,
     /// Whether the config is being read. One read at a time, or an older one
     /// could come in last.
     reading: bool,
@@ -86,6 +88,7 @@ impl Work {
             Held::new()
         });
         let undo = Undo::new(options.dry_run);
+        let verdicts = Verdicts::new(options.dry_run);
         let mut state = State::new(held, options.dry_run);
         if undo.folder().is_some() {
             state = state.awaiting_journal();
@@ -104,6 +107,7 @@ impl Work {
             notifier: Notifier::default(),
             map_file,
             memories,
+            verdicts,
             reading: false,
             read_again: false,
             rescans: Waiting::default(),
@@ -147,12 +151,17 @@ impl Work {
         self.handle(Event::Unfinished(unfinished));
     }
 
-    /// Reads the undo journal, if there is one, beside the loop.
+    /// Reads the undo journal, if there is one, beside the loop. Until it is read
+    /// nothing is taken, so what must be on the disk before that comes first.
     pub(super) fn read_journal(&self) {
         if let Some(folder) = self.undo.folder() {
             let (folder, sysfs) = (folder.to_owned(), Arc::clone(&self.sysfs));
             let tidy = !self.options.dry_run;
-            self.beside(move || undo::read(&folder, &*sysfs, tidy));
+            let (begin, events) = (self.verdicts.beginning(), self.events.clone());
+            self.beside(move || {
+                finish(&events, Event::Vouched(begin()));
+                undo::read(&folder, &*sysfs, tidy)
+            });
         }
     }
 
@@ -259,6 +268,7 @@ impl Work {
                     memories.send_replace(memory);
                 }
             }
+            Effect::Vouch(known) => self.verdicts.write(known),
             Effect::Publish(snapshot) => self.publish(snapshot),
             Effect::Report(report) => journal::report(&report),
         }

@@ -11,7 +11,7 @@ use crate::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{drift::Memory, model::Policy, plan::Action},
+    policy::{drift::Memory, early::Known, model::Policy, plan::Action},
 };
 
 /// Something that happened.
@@ -29,6 +29,9 @@ pub enum Event {
     Applied(Address, Outcome),
     /// What was kept from earlier boots was read.
     Recalled(Memory),
+    /// These were vouched for by an earlier daemon of this boot, or by the
+    /// former boot and taken early in this one.
+    Vouched(Vec<Known>),
     /// The kernel says that a function came or changed.
     Changed(Address),
     /// The kernel says that a function went.
@@ -184,6 +187,9 @@ pub enum Effect {
     },
     /// Keep this for the next boot.
     Remember(Memory),
+    /// Keep this for the early stage of the next boot: the first pass is over,
+    /// and these are bound and were found idle before.
+    Vouch(Vec<Known>),
     /// Publish this.
     Publish(Arc<Snapshot>),
     /// Tell this.

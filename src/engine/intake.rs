@@ -120,6 +120,7 @@ impl State {
             Some(_) => {
                 self.retries.forget(address);
                 self.undo.forget(address);
+                self.vouched.forget(address);
             }
             None => {}
         }
@@ -166,6 +167,7 @@ impl State {
         };
         match outcome {
             Outcome::Bound(from) => {
+                self.vouch_for(address, from.as_deref());
                 self.handed_over(address, action.driver);
                 self.retries.forget(address);
                 self.undo.took(address, action.mappings.clone());
@@ -223,6 +225,7 @@ impl State {
         self.retries.forget(address);
         self.undo.forget(address);
         self.stale.remove(&address);
+        self.vouched.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {

@@ -13,3 +13,4 @@ pub mod snapshot;
 pub mod state;
 pub mod target;
 pub mod undo;
+mod vouch;

@@ -46,6 +46,7 @@ impl State {
         let plan = plan_around(inventory, policy, &self.held, &released);
         hold(&mut self.held, inventory, &plan, &released);
         report_lifted(&mut self.lifted, &plan, effects);
+        self.review_vouched();
         let waits = self.dispatch(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
@@ -73,6 +74,8 @@ impl State {
         };
         let snapshot = view.snapshot();
         self.publish(snapshot, effects);
+        // After it was told that the first pass is over.
+        self.vouch(&plan, effects);
     }
 
     /// Starts what the plan asks for and can start now; says whether anything

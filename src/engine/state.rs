@@ -11,6 +11,7 @@ use super::{
     report::Report,
     snapshot::Snapshot,
     undo::Undo,
+    vouch::Vouched,
 };
 use crate::{
     pci::{address::Address, inventory::Inventory},
@@ -55,6 +56,7 @@ pub struct State {
     pub(super) lifted: BTreeSet<(String, Address, &'static str)>,
     /// What is kept from boot to boot, `None` until it was read.
     pub(super) memory: Option<Memory>,
+    pub(super) vouched: Vouched,
     /// What became of what mappings had, `None` until it was compared.
     pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
@@ -91,6 +93,7 @@ impl State {
             first_pass_ends: None,
             lifted: BTreeSet::new(),
             memory: None,
+            vouched: Vouched::default(),
             drift: None,
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
@@ -149,6 +152,7 @@ impl State {
                 self.memory = Some(memory);
                 self.reconcile_at = Some(now);
             }
+            Event::Vouched(known) => self.vouched.recall(known),
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);

@@ -82,7 +82,7 @@ pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
 }
 
 /// What speaks against it now, whatever was true when it was planned.
-fn objection(look: Look<'_>, order: &Order, before: Option<&str>) -> Option<String> {
+pub(super) fn objection(look: Look<'_>, order: &Order, before: Option<&str>) -> Option<String> {
     let theirs = driver_override(look.sysfs, order.address);
     if let Some(theirs) = theirs.filter(|theirs| *theirs != order.driver) {
         return Some(format!("has the driver override '{theirs}' by now"));
@@ -144,7 +144,7 @@ fn carry_out(
 
 /// Writes down what the function is now, unless it is known what it was before
 /// an apply that was broken off changed it.
-fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoError> {
+pub(super) fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoError> {
     let known = journal.read(order.address)?;
     let entry = Entry::of_taken(look, order, known.as_ref())?;
     if known.as_ref() == Some(&entry) {

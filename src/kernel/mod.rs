@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod config_files;
 pub mod dev_watch;
+pub mod early;
 pub mod helper;
 pub mod host;
 pub mod inspect;
@@ -23,3 +24,4 @@ pub mod sysfs;
 pub mod uevent;
 pub mod undo;
 pub mod usage;
+pub mod verdicts;

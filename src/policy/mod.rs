@@ -6,6 +6,7 @@
 pub mod config;
 pub mod doctor;
 pub mod drift;
+pub mod early;
 pub mod explain;
 pub mod glob;
 pub mod guard;

@@ -25,3 +25,4 @@ mod requests;
 mod restore;
 mod service;
 mod stuck;
+mod verdicts;

@@ -65,6 +65,16 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
+        name: "early",
+        topology: Topology::early,
+        scenarios: &[scenarios::early::SCENARIOS],
+    },
+    Group {
+        name: "early-bookworm",
+        topology: Topology::early_bookworm,
+        scenarios: &[scenarios::early::SCENARIOS],
+    },
+    Group {
         name: "bookworm",
         topology: Topology::bookworm,
         scenarios: &[

@@ -153,6 +153,23 @@ impl Topology {
         board
     }
 
+    /// Twins whose driver the initrd leaves to the real root: `blacklist=` is a
+    /// parameter of initramfs-tools, which nobody heeds later.
+    pub(crate) fn early() -> Self {
+        let mut board = Self::board("trixie", 1024);
+        board.port(TWIN_A).nics(TWIN_A, 1);
+        board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
+        board.root_parameter = "root=/dev/vda blacklist=e1000e";
+        board
+    }
+
+    /// The same on the older release.
+    pub(crate) fn early_bookworm() -> Self {
+        let mut board = Self::early();
+        board.suite = "bookworm";
+        board
+    }
+
     /// QEMU's arguments for the board and its devices.
     pub(crate) fn args(&self) -> &[String] {
         &self.args

@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
+mod early;
 mod man;
 mod members;
 mod policy;

@@ -331,6 +331,11 @@ impl Kernel {
         self.files.extend(moved);
     }
 
+    /// modprobe does not find the driver's module any more.
+    pub(crate) fn lose_module(&mut self, driver: &str) {
+        self.modules.remove(driver);
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::pci::address::Address;
 
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub(super) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why the journal, or an entry of it, cannot be used.
 #[derive(Debug, thiserror::Error)]

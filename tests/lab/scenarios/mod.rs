@@ -6,6 +6,7 @@ pub(crate) mod boot;
 pub(crate) mod bus;
 pub(crate) mod clients;
 pub(crate) mod doctor;
+pub(crate) mod early;
 pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod hosts;

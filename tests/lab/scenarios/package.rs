@@ -58,7 +58,8 @@ fn install_binds_nothing(guest: &mut Guest) -> Result<()> {
 
 fn units_are_clean(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
-    let verified = guest.run("systemd-analyze verify --man=no vfio-bindd.service")?;
+    let verified =
+        guest.run("systemd-analyze verify --man=no vfio-bindd.service vfio-bindd-early.service")?;
     let about_us: Vec<&str> = verified
         .stderr
         .lines()

@@ -1,0 +1,200 @@
+//! Early: takes functions before any driver is loaded, at boot.
+//!
+//! Owns the order: all overrides first, then the driver, which binds what waits
+//! for it. Never unbinds. What may be taken says `policy::early`. Runs in a
+//! process of its own that may hang.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::{
+    apply::{Modules, note, objection},
+    host::Host,
+    inspect::inspect,
+    order::Order,
+    scan::scan_all,
+    steps::{self, driver, identity},
+    undo::Journal,
+    usage::{Look, words},
+    verdicts::VerdictFile,
+};
+use crate::{
+    pci::inventory::Inventory,
+    policy::{
+        early::{Early, Former, early, is_off},
+        model::Policy,
+        plan::{Action, Plan, plan},
+        resolve::Held,
+    },
+};
+
+const COMMAND_LINE: &str = "/proc/cmdline";
+
+/// What the early stage is to go by.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// Where the verdicts and the undo journal are, if there is such a place by
+    /// now.
+    pub state: Option<&'a Path>,
+    /// Only say what would be taken.
+    pub dry_run: bool,
+}
+
+/// Takes what may be taken early; each line that says what was done goes to
+/// `tell` at once. The config is read after it is clear that a boot that fails
+/// from here on counts as one.
+///
+/// # Errors
+/// If nothing was taken: the config cannot be used, or the host not be seen.
+pub fn run(
+    look: Look<'_>,
+    modules: &impl Modules,
+    task: Task<'_>,
+    config: impl FnOnce() -> Result<Policy, String>,
+    tell: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let read = look.host.read(COMMAND_LINE);
+    let line = read.map_err(|error| format!("{COMMAND_LINE}: {}", words(&error)))?;
+    if is_off(&String::from_utf8_lossy(&line)) {
+        tell("vfio_bindd=off is on the kernel's command line: nothing is taken early".to_owned());
+        return Ok(());
+    }
+    let former = former(look.host, task);
+    let policy = config()?;
+    let mut inventory = scan_all(look.sysfs)
+        .map_err(|error| format!("functions cannot be listed: {}", words(&error)))?;
+    let plan = planned(look, &policy, &mut inventory);
+    let Early { take, leave } = early(&plan, &inventory, &former);
+    for (address, text) in &leave {
+        tell(format!(
+            "{address} is left to vfio-bindd.service: it {text}"
+        ));
+    }
+    let taken = if task.dry_run {
+        for action in &take {
+            let mappings = action.mappings.join(", ");
+            tell(format!("{} would be taken for {mappings}", action.address));
+        }
+        0
+    } else {
+        bind(look, modules, &hold(look, task, &take, tell), tell)
+    };
+    let left = plan.actions.len() - taken;
+    let refused = plan.mappings.values().map(|mapping| mapping.refusals.len());
+    let refused: usize = refused.sum();
+    tell(format!(
+        "{taken} taken early, {left} left to vfio-bindd.service, {refused} refused"
+    ));
+    Ok(())
+}
+
+fn former(host: &dyn Host, task: Task<'_>) -> Former {
+    let Some(state) = task.state else {
+        return Former::Nothing("the state directory is not there yet".to_owned());
+    };
+    match VerdictFile::new(state, host) {
+        Ok(file) => file.former(task.dry_run),
+        Err(error) => Former::Nothing(error.to_string()),
+    }
+}
+
+/// The plan of this moment, with what it needs to know inspected.
+fn planned(look: Look<'_>, policy: &Policy, inventory: &mut Inventory) -> Plan {
+    let mut asked = BTreeSet::new();
+    loop {
+        let plan = plan(inventory, policy, &Held::new());
+        let unasked: Vec<_> = plan.inspect.difference(&asked).copied().collect();
+        if unasked.is_empty() {
+            return plan;
+        }
+        for address in unasked {
+            asked.insert(address);
+            match (inspect(look, address, false), inventory.get_mut(address)) {
+                (Some(inspection), Some(function)) => function.inspection = Some(inspection),
+                _ => drop(inventory.remove(address)),
+            }
+        }
+    }
+}
+
+/// Sets the overrides, so that no other driver gets these functions. Says which
+/// it was done for.
+fn hold<'a>(
+    look: Look<'_>,
+    task: Task<'_>,
+    take: &[&'a Action],
+    tell: &mut dyn FnMut(String),
+) -> Vec<&'a Action> {
+    let undo = task.state.map(|state| state.join("undo"));
+    let mut held = Vec::new();
+    for action in take {
+        match hold_one(look, &Order::new(action, undo.clone())) {
+            Ok(()) => held.push(*action),
+            Err(text) => tell(format!("{} is not taken: {text}", action.address)),
+        }
+    }
+    held
+}
+
+fn hold_one(look: Look<'_>, order: &Order) -> Result<(), String> {
+    let address = order.address;
+    if identity(look.sysfs, address) != Some(order.id) {
+        return Err("it is another device by now, or gone".to_owned());
+    }
+    let now = driver(look.sysfs, address);
+    if let Some(text) = objection(look, order, now.as_deref()) {
+        return Err(format!("it {text}"));
+    }
+    if let Some(undo) = &order.undo {
+        note(look, &Journal::new(undo), order).map_err(|error| error.to_string())?;
+    }
+    steps::set_override(look.sysfs, look.host, address, Some(&order.driver))
+        .map_err(|failure| failure.text)
+}
+
+/// Loads the driver, which binds what waits for it as it registers
+/// (drivers/base/bus.c, `bus_add_driver`, v6.12), and binds what that left over.
+/// Says how many it has now.
+fn bind(
+    look: Look<'_>,
+    modules: &impl Modules,
+    held: &[&Action],
+    tell: &mut dyn FnMut(String),
+) -> usize {
+    let sysfs = look.sysfs;
+    let mut bound = 0;
+    for action in held {
+        let (address, wanted) = (action.address, action.driver);
+        let result =
+            steps::load(sysfs, modules, wanted, &wanted.replace('-', "_")).and_then(|()| {
+                if driver(sysfs, address).as_deref() == Some(wanted) {
+                    Ok(())
+                } else {
+                    steps::bind(sysfs, address, wanted)
+                }
+            });
+        match result {
+            Ok(()) => {
+                bound += 1;
+                let mappings = action.mappings.join(", ");
+                tell(format!(
+                    "{address} is taken for {mappings}: {wanted} has it"
+                ));
+            }
+            // No other driver can get it, and the daemon tries again.
+            Err(failure) => tell(format!(
+                "{address} is kept for {wanted}, which does not have it yet: {}: {}",
+                failure.step.as_str(),
+                failure.text
+            )),
+        }
+    }
+    bound
+}
+
+/// The place for what outlasts a boot, if it is there by now: with `/var` on a
+/// file system of its own it is not.
+#[must_use]
+pub fn state_directory(path: &Path) -> Option<&Path> {
+    let found = fs::metadata(path);
+    found.is_ok_and(|found| found.is_dir()).then_some(path)
+}
