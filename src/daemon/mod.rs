@@ -15,7 +15,6 @@ pub mod map_file;
 pub mod notify;
 pub mod run;
 mod survey;
-
 mod undo;
 mod verdicts;
 mod work;

@@ -58,9 +58,18 @@ fn waits_for_a_verdict(guest: &mut Guest) -> Result<()> {
     })?;
     let told = told(guest)?;
     ensure(told.contains("no former boot left a verdict"), || told)?;
-    guest
-        .wait_until(SOON, &format!("grep -q '\"ready\": true' {VERDICTS}"))
-        .map(drop)
+    vouched_for(guest, &nic)
+}
+
+/// Waits until the verdicts are those of a boot that got ready, and hold `nic`.
+fn vouched_for(guest: &mut Guest, nic: &str) -> Result<()> {
+    let all = format!(
+        "grep -q '\"ready\": true' {VERDICTS} && grep -q '\"address\": \"{nic}\"' {VERDICTS}"
+    );
+    guest.wait_until(SOON, &all).map(drop).or_else(|error| {
+        let file = guest.ok(&format!("cat {VERDICTS}"))?;
+        Err(format!("{error}\n{file}"))
+    })
 }
 
 fn is_before_the_driver(guest: &mut Guest) -> Result<()> {
@@ -76,10 +85,7 @@ fn is_before_the_driver(guest: &mut Guest) -> Result<()> {
             format!("boot {boot}: {nic} met e1000e all the same")
         })?;
         // The verdict lives on, though nothing of its use was to be seen.
-        guest.wait_until(
-            SOON,
-            &format!("grep -q '\"ready\": true' {VERDICTS} && grep -q '\"address\": \"{nic}\"' {VERDICTS}"),
-        )?;
+        vouched_for(guest, &nic)?;
     }
     let cycles = guest.ok("journalctl -b -o cat --no-pager | grep -ci 'ordering cycle' || true")?;
     same("the number of ordering cycles", &cycles, "0")?;
