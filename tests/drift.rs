@@ -408,6 +408,7 @@ impl Drive for Host {
             | Effect::FindHolders(_)
             | Effect::Answer { .. }
             | Effect::Vouch(_)
+            | Effect::Settled(_)
             | Effect::Publish(_) => None,
         }
     }

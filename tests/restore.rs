@@ -211,6 +211,7 @@ impl Drive for Host {
             Effect::Publish(_)
             | Effect::Remember(_)
             | Effect::Vouch(_)
+            | Effect::Settled(_)
             | Effect::Unfinished(..)
             | Effect::Finished(_)
             | Effect::FindHolders(_) => None,

@@ -6,6 +6,7 @@ pub mod args;
 mod callers;
 mod errands;
 mod helpers;
+mod hotplug;
 pub mod journal;
 pub mod last_map;
 pub mod log;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     callers::Waiting,
     helpers::Helpers,
+    hotplug::{Arrival, Hotplug},
     journal, last_map,
     map_file::MapFile,
     notify::Notifier,
@@ -27,7 +28,7 @@ use crate::{
     bus::publish::Request,
     engine::{
         event::{Effect, Event},
-        snapshot::Snapshot,
+        snapshot::{DaemonState, Snapshot},
         state::State,
     },
     kernel::{
@@ -62,6 +63,7 @@ pub(super) struct Work {
     rescans: Waiting,
     reloads: Waiting,
     undo: Undo,
+    hotplug: Hotplug,
 }
 
 impl Work {
@@ -69,6 +71,7 @@ impl Work {
         options: Options,
         events: mpsc::UnboundedSender<Event>,
         snapshots: watch::Sender<Arc<Snapshot>>,
+        arrivals: mpsc::Sender<Arrival>,
     ) -> Result<Self, StartError> {
         let program = std::env::current_exe().map_err(StartError::Program)?;
         let arguments: [OsString; 3] = [
@@ -113,6 +116,7 @@ impl Work {
             rescans: Waiting::default(),
             reloads: Waiting::default(),
             undo,
+            hotplug: Hotplug::new(directory, arrivals),
         })
     }
 
@@ -143,6 +147,13 @@ impl Work {
             }
             Request::Restore(target, waiting) => self.undo.ask(target, waiting),
         }
+    }
+
+    /// udev waits for a function that was plugged in.
+    pub(super) fn arrived(&mut self, arrival: Arrival) -> Event {
+        let address = arrival.0;
+        self.hotplug.add(arrival);
+        Event::Arrived(address)
     }
 
     /// Leaves alone what helpers of an earlier daemon are still at.
@@ -261,6 +272,7 @@ impl Work {
                 self.helpers.keep(address, unfinished);
             }
             Effect::Finished(address) => self.helpers.over(address),
+            Effect::Settled(address) => self.hotplug.settled(address),
             Effect::FindHolders(address) => self.helpers.find_holders(address),
             Effect::Answer { asker, result } => self.undo.answer(asker, result),
             Effect::Remember(memory) => {
@@ -281,6 +293,9 @@ impl Work {
             tracing::warn!("map.json cannot be written: {error}");
         }
         self.snapshots.send_replace(Arc::clone(&snapshot));
+        if snapshot.state != DaemonState::Starting {
+            self.hotplug.listen();
+        }
         self.notifier.snapshot(&snapshot);
     }
 }

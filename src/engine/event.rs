@@ -34,6 +34,9 @@ pub enum Event {
     Vouched(Vec<Known>),
     /// The kernel says that a function came or changed.
     Changed(Address),
+    /// udev holds back the native driver of a function that came, until
+    /// [`Effect::Settled`] says that it need not.
+    Arrived(Address),
     /// The kernel says that a function went.
     Removed(Address),
     /// Uevents were lost.
@@ -83,6 +86,7 @@ impl Event {
                 | Self::Inspected(..)
                 | Self::Applied(..)
                 | Self::Changed(_)
+                | Self::Arrived(_)
                 | Self::Removed(_)
                 | Self::Tick
         )
@@ -175,6 +179,9 @@ pub enum Effect {
     Unfinished(Address, Unfinished),
     /// What was kept of the function by [`Effect::Unfinished`] is over.
     Finished(Address),
+    /// Nothing is to be done to this function, or it was done: its native driver
+    /// may come.
+    Settled(Address),
     /// Have a helper look who holds a function that is stuck; answer with
     /// [`Event::Holders`].
     FindHolders(Address),

@@ -218,6 +218,15 @@ impl State {
         }
     }
 
+    pub(super) fn changed(&mut self, address: Address, effects: &mut Vec<Effect>) {
+        self.retries.forget(address);
+        self.stale.insert(address);
+        // It is looked at when the helper that changes it has ended.
+        if !self.flights.is_writing(address) {
+            self.observe(address, effects);
+        }
+    }
+
     pub(super) fn removed(&mut self, address: Address, now: Duration) {
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);

@@ -48,6 +48,7 @@ impl State {
         report_lifted(&mut self.lifted, &plan, effects);
         self.review_vouched();
         let waits = self.dispatch(&plan, now, effects);
+        self.settle(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
         let settled = quiet || ends <= now;

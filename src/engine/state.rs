@@ -44,6 +44,8 @@ pub struct State {
     pub(super) stale: BTreeSet<Address>,
     pub(super) observing: BTreeSet<Address>,
     pub(super) observe_again: BTreeSet<Address>,
+    /// Whose native driver udev holds back.
+    pub(super) awaited: BTreeSet<Address>,
     /// What changed during a scan: it is not known before the next one is in.
     pub(super) unseen: BTreeSet<Address>,
     pub(super) scanning: bool,
@@ -84,6 +86,7 @@ impl State {
             stale: BTreeSet::new(),
             observing: BTreeSet::new(),
             observe_again: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             unseen: BTreeSet::new(),
             scanning: false,
             scan_again: false,
@@ -153,14 +156,8 @@ impl State {
                 self.reconcile_at = Some(now);
             }
             Event::Vouched(known) => self.vouched.recall(known),
-            Event::Changed(address) => {
-                self.retries.forget(address);
-                self.stale.insert(address);
-                // It is looked at when the helper that changes it has ended.
-                if !self.flights.is_writing(address) {
-                    self.observe(address, &mut effects);
-                }
-            }
+            Event::Changed(address) => self.changed(address, &mut effects),
+            Event::Arrived(address) => self.arrived(address, &mut effects),
             Event::Removed(address) => self.removed(address, now),
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));

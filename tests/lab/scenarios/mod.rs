@@ -1,5 +1,6 @@
 //! What has to hold, one file per subject, and what the files share.
 
+pub(crate) mod arrival;
 pub(crate) mod badconfig;
 pub(crate) mod bench;
 pub(crate) mod boot;
