@@ -409,6 +409,7 @@ impl Drive for Host {
             | Effect::Answer { .. }
             | Effect::Vouch(_)
             | Effect::Settled(_)
+            | Effect::Withhold { .. }
             | Effect::Publish(_) => None,
         }
     }

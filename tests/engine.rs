@@ -159,6 +159,7 @@ impl Drive for Host {
             Effect::Publish(_)
             | Effect::Remember(_)
             | Effect::Vouch(_)
+            | Effect::Withhold { .. }
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,

@@ -212,6 +212,7 @@ impl Drive for Host {
             | Effect::Remember(_)
             | Effect::Vouch(_)
             | Effect::Settled(_)
+            | Effect::Withhold { .. }
             | Effect::Unfinished(..)
             | Effect::Finished(_)
             | Effect::FindHolders(_) => None,

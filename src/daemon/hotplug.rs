@@ -3,8 +3,8 @@
 //!
 //! A caller writes an address and a line end, and the connection is closed when
 //! nothing is to be done to that function any more. Owns who waits for which. The
-//! socket is there while the daemon runs and its first pass is over: without it
-//! the rule does nothing, so that no boot waits for it.
+//! socket is there while the daemon runs, has mappings, and its first pass is over:
+//! without it the rule does nothing, so that no boot waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +18,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -41,7 +42,10 @@ pub(super) struct Hotplug {
     path: Option<PathBuf>,
     arrivals: mpsc::Sender<Arrival>,
     waiting: BTreeMap<Address, Vec<oneshot::Sender<()>>>,
-    listens: bool,
+    /// What accepts callers, while the socket is there.
+    accepts: Option<JoinHandle<()>>,
+    /// It could not be made, and was told.
+    fails: bool,
 }
 
 impl Hotplug {
@@ -52,24 +56,45 @@ impl Hotplug {
             path: directory.map(|directory| directory.join("hotplug.sock")),
             arrivals,
             waiting: BTreeMap::new(),
-            listens: false,
+            accepts: None,
+            fails: false,
         }
     }
 
-    /// Has the socket there from now on.
-    pub(super) fn listen(&mut self) {
-        let Some(path) = self.path.as_deref().filter(|_| !self.listens) else {
+    /// Has the socket there from now on, or no longer.
+    pub(super) fn listen(&mut self, wanted: bool) {
+        if !wanted {
+            self.close();
+            return;
+        }
+        let Some(path) = self.path.as_deref().filter(|_| self.accepts.is_none()) else {
             return;
         };
-        self.listens = true;
         match bind(path) {
             Ok(listener) => {
-                tokio::spawn(accept(listener, self.arrivals.clone()));
+                let accepts = tokio::spawn(accept(listener, self.arrivals.clone()));
+                self.accepts = Some(accepts);
             }
-            Err(error) => tracing::warn!(
-                "{}: {error}; native drivers are not held back at hotplug",
-                path.display()
-            ),
+            Err(error) if !self.fails => {
+                self.fails = true;
+                tracing::warn!(
+                    "{}: {error}; native drivers are not held back at hotplug",
+                    path.display()
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(accepts) = self.accepts.take() else {
+            return;
+        };
+        accepts.abort();
+        let removed = self.path.as_deref().map_or(Ok(()), fs::remove_file);
+        if let Err(error) = removed {
+            // Whoever connects hears at once that nobody is there.
+            tracing::debug!("hotplug.sock: {error}");
         }
     }
 
@@ -86,12 +111,7 @@ impl Hotplug {
 
 impl Drop for Hotplug {
     fn drop(&mut self) {
-        if let Some(path) = self.path.as_deref().filter(|_| self.listens)
-            && let Err(error) = fs::remove_file(path)
-        {
-            // Whoever connects hears at once that nobody is there.
-            tracing::debug!("{}: {error}", path.display());
-        }
+        self.close();
     }
 }
 
@@ -164,7 +184,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let (sender, mut arrivals) = mpsc::channel(1);
         let mut hotplug = Hotplug::new(Some(folder.path()), sender);
-        hotplug.listen();
+        hotplug.listen(true);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let asked = tokio::spawn({
@@ -179,6 +199,10 @@ mod tests {
         assert!(!asked.is_finished());
         hotplug.settled(A.parse().unwrap());
         asked.await.unwrap();
+        hotplug.listen(false);
+        assert!(!path.exists());
+        hotplug.listen(true);
+        assert!(path.exists());
         drop(hotplug);
         assert!(!path.exists());
     }
@@ -188,7 +212,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (sender, mut arrivals) = mpsc::channel(1);
         let mut hotplug = Hotplug::new(Some(folder.path()), sender);
-        hotplug.listen();
+        hotplug.listen(true);
         let path = folder.path().join("hotplug.sock");
         for line in [
             "\n",

@@ -171,6 +171,7 @@ impl Work {
             let (begin, events) = (self.verdicts.beginning(), self.events.clone());
             self.beside(move || {
                 finish(&events, Event::Vouched(begin()));
+                finish(&events, undo::withheld(&folder, tidy));
                 undo::read(&folder, &*sysfs, tidy)
             });
         }
@@ -264,6 +265,14 @@ impl Work {
                 };
                 self.helpers.send(address, Asked::Restore(order), true);
             }
+            Effect::Withhold { pf, withhold } => match self.undo.owned() {
+                Some(undo) => {
+                    let request = Asked::Withhold { pf, withhold, undo };
+                    self.helpers.send(pf, request, false);
+                }
+                // It could not be given back.
+                None => finish(&self.events, Event::Withholding(pf, Ok(false))),
+            },
             Effect::Retake(address) => {
                 let folder = self.undo.owned();
                 self.beside(move || undo::retake(folder.as_deref(), address));
@@ -293,9 +302,8 @@ impl Work {
             tracing::warn!("map.json cannot be written: {error}");
         }
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        if snapshot.state != DaemonState::Starting {
-            self.hotplug.listen();
-        }
+        let over = snapshot.state != DaemonState::Starting;
+        self.hotplug.listen(over && !snapshot.mappings.is_empty());
         self.notifier.snapshot(&snapshot);
     }
 }

@@ -59,6 +59,11 @@ pub enum Event {
         /// Which functions.
         target: Target,
     },
+    /// An earlier daemon of this boot keeps native drivers from the VFs of these
+    /// PFs.
+    Withheld(Vec<Address>),
+    /// A helper is done with [`Effect::Withhold`]; whether that changed anything.
+    Withholding(Address, Result<bool, String>),
     /// A helper gave a function back, or did not.
     Restored(Address, Returned),
     /// The journal has the function no longer as given back; whether it still
@@ -170,6 +175,14 @@ pub enum Effect {
         address: Address,
         /// All that are given back together.
         together: Vec<Address>,
+    },
+    /// Have a helper keep native drivers from the VFs of a PF, or let them again;
+    /// answer with [`Event::Withholding`].
+    Withhold {
+        /// The PF.
+        pf: Address,
+        /// Whether drivers are kept from them.
+        withhold: bool,
     },
     /// Have the undo journal forget that the function was given back; answer
     /// with [`Event::Retaken`].

@@ -14,4 +14,5 @@ pub mod snapshot;
 pub mod state;
 pub mod target;
 pub mod undo;
+mod vfs;
 mod vouch;

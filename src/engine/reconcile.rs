@@ -47,6 +47,7 @@ impl State {
         hold(&mut self.held, inventory, &plan, &released);
         report_lifted(&mut self.lifted, &plan, effects);
         self.review_vouched();
+        self.review_withheld(&released, now, effects);
         let waits = self.dispatch(&plan, now, effects);
         self.settle(&plan, now, effects);
         let quiet =

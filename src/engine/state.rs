@@ -11,6 +11,7 @@ use super::{
     report::Report,
     snapshot::Snapshot,
     undo::Undo,
+    vfs::Withheld,
     vouch::Vouched,
 };
 use crate::{
@@ -63,6 +64,7 @@ pub struct State {
     pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) undo: Undo,
+    pub(super) withheld: Withheld,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
@@ -100,6 +102,7 @@ impl State {
             drift: None,
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
+            withheld: Withheld::default(),
             journal_awaited: false,
             configured_once: false,
         }
@@ -161,13 +164,16 @@ impl State {
             Event::Removed(address) => self.removed(address, now),
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
+                self.withheld.look_again();
                 self.scan(&mut effects);
             }
             Event::Rescan => {
+                self.withheld.look_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
+                self.withheld.look_again();
                 self.undo.retake();
                 self.retries.forget_all();
                 self.scan(&mut effects);
@@ -176,6 +182,8 @@ impl State {
                 self.journal(entries, trouble, now, &mut effects);
             }
             Event::Restore { asker, target } => self.restore(asker, &target, now, &mut effects),
+            Event::Withheld(pfs) => self.withheld.recall(pfs),
+            Event::Withholding(pf, result) => self.withholding(pf, result, now, &mut effects),
             Event::Restored(address, returned) => {
                 self.restored(address, returned, now, &mut effects);
             }
@@ -189,6 +197,7 @@ impl State {
             }
             Event::Audit => {
                 self.find_holders(&mut effects);
+                self.withheld.try_again();
                 self.scan(&mut effects);
             }
             Event::Tick => {}

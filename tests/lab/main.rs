@@ -81,6 +81,7 @@ const GROUPS: &[Group] = &[
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
+            scenarios::arrival::SCENARIOS,
             scenarios::faults::SCENARIOS,
         ],
     },

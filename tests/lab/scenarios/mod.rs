@@ -55,6 +55,9 @@ pub(crate) fn give_back(guest: &mut Guest) -> Result<()> {
                  echo $address > $device/driver/unbind
                  echo $address > /sys/bus/pci/drivers_probe || true
              done
+             for pf in /sys/bus/pci/devices/*/sriov_drivers_autoprobe; do
+                 [ ! -e \"$pf\" ] || echo 1 > $pf
+             done
              rm -rf /var/lib/vfio-bindd/undo",
             Duration::from_secs(120),
         )
