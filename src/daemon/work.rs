@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     callers::Waiting,
+    coldplug, config,
     helpers::Helpers,
     hotplug::{Arrival, Hotplug},
     journal, last_map,
@@ -32,13 +33,12 @@ use crate::{
         state::State,
     },
     kernel::{
-        config_files,
         helper::{pool::Pool, protocol::Request as Asked},
         order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
     },
-    policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
+    policy::{drift::Memory, resolve::Held},
 };
 
 /// All that the loop works with.
@@ -95,6 +95,11 @@ impl Work {
         let mut state = State::new(held, options.dry_run);
         if undo.folder().is_some() {
             state = state.awaiting_journal();
+        }
+        // Another tree than the host's has nothing to do with its udev.
+        if options.sysfs_root == Path::new("/sys") {
+            state = state.awaiting_udev();
+            coldplug::watch(events.clone());
         }
         let memories = last_map::start(&events);
         let pool = Pool::new(program, arguments.into());
@@ -187,7 +192,7 @@ impl Work {
         self.reloads.begun();
         self.notifier.reloading();
         let file = self.options.config.clone();
-        self.beside(move || Event::Config(config(file.as_deref())));
+        self.beside(move || Event::Config(config::read(file.as_deref())));
     }
 
     /// Has `work` done on another thread; its event comes back to the loop.
@@ -306,16 +311,6 @@ impl Work {
         self.hotplug.listen(over && !snapshot.mappings.is_empty());
         self.notifier.snapshot(&snapshot);
     }
-}
-
-/// Reads and validates the config; what is not honoured yet is told.
-fn config(file: Option<&Path>) -> Result<Policy, String> {
-    let sources = config_files::read(file).map_err(|error| error.to_string())?;
-    let config = parse(&sources).map_err(|errors| errors.to_string())?;
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
-    }
-    Ok(config.policy)
 }
 
 /// Brings an event back to the loop; at the daemon's end there is none.

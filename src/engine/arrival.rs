@@ -37,7 +37,8 @@ impl State {
     }
 
     /// Whether something is under way at the function, or about to be. One that
-    /// is stuck or waits to be tried again may take any time.
+    /// is stuck or waits to be tried again may take any time, and one that waits
+    /// for udev would wait for the very event.
     fn is_open(&self, address: Address, plan: &Plan, now: Duration) -> bool {
         if self.observing.contains(&address) || self.unseen.contains(&address) {
             return true;
@@ -52,6 +53,6 @@ impl State {
         let wanted = plan.inspect.contains(&address)
             || plan.actions.iter().any(|action| action.address == address)
             || pending.any(|mapping| mapping.chooses(address));
-        wanted && self.retries.may_start(address, now)
+        wanted && self.retries.may_start(address, now) && !self.waits_for_udev(address)
     }
 }

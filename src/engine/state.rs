@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    coldplug::Coldplug,
     event::{Effect, Event},
     flight::{Flights, Retries},
     report::Report,
@@ -68,6 +69,7 @@ pub struct State {
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
+    pub(super) coldplug: Coldplug,
     /// Whether a config was read, or tried to.
     pub(super) configured_once: bool,
 }
@@ -104,6 +106,7 @@ impl State {
             undo: Undo::default(),
             withheld: Withheld::default(),
             journal_awaited: false,
+            coldplug: Coldplug::default(),
             configured_once: false,
         }
     }
@@ -159,6 +162,10 @@ impl State {
                 self.reconcile_at = Some(now);
             }
             Event::Vouched(known) => self.vouched.recall(known),
+            Event::UdevIdle { all_along } => {
+                self.udev_is_idle(all_along, &mut effects);
+                self.reconcile_at = Some(now);
+            }
             Event::Changed(address) => self.changed(address, &mut effects),
             Event::Arrived(address) => self.arrived(address, &mut effects),
             Event::Removed(address) => self.removed(address, now),

@@ -87,7 +87,8 @@ fn objection(action: &Action, function: Option<&Function>, former: &Former) -> O
 /// Assignment); `None` for those that only serve whoever opens them. Disks are
 /// behind more than storage controllers: behind Fibre Channel and `FireWire`
 /// (both in 0c) and behind I2O (0e), and old devices have class 00.
-fn needs_verdict(class: ClassCode) -> Option<&'static str> {
+#[must_use]
+pub fn needs_verdict(class: ClassCode) -> Option<&'static str> {
     match (class.base(), class.subclass()) {
         // Displays, of which the plan refuses the boot display; sound and video;
         // encryption; accelerators; coprocessors.
