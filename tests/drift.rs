@@ -408,6 +408,8 @@ impl Drive for Host {
             | Effect::FindHolders(_)
             | Effect::Answer { .. }
             | Effect::Vouch(_)
+            | Effect::Settled(_)
+            | Effect::Withhold { .. }
             | Effect::Publish(_) => None,
         }
     }

@@ -29,6 +29,9 @@ use vfio_bindd::{
     policy::{guard::Guard, model::Policy, resolve::Held},
 };
 
+const A: &str = "0000:01:00.0";
+const B: &str = "0000:02:00.0";
+
 /// A host that answers effects as a healthy kernel would; what is in `hang`
 /// is never answered until it is taken out.
 struct Host {
@@ -47,6 +50,8 @@ struct Host {
     kept: BTreeMap<Address, Unfinished>,
     /// Of which functions it was asked who holds them.
     asked: Vec<Address>,
+    /// Which functions udev need not wait for any more.
+    settled: Vec<Address>,
 }
 
 impl Host {
@@ -73,6 +78,7 @@ impl Host {
             scan: Ok(()),
             kept: BTreeMap::new(),
             asked: Vec::new(),
+            settled: Vec::new(),
         }
     }
 
@@ -146,10 +152,15 @@ impl Drive for Host {
                 self.asked.push(*address);
                 None
             }
+            Effect::Settled(address) => {
+                self.settled.push(*address);
+                None
+            }
             // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
             Effect::Publish(_)
             | Effect::Remember(_)
             | Effect::Vouch(_)
+            | Effect::Withhold { .. }
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,
@@ -258,6 +269,89 @@ fn a_function_that_comes_is_bound_and_one_that_goes_is_forgotten() {
     assert!(host.snapshot().functions.is_empty());
 }
 
+/// Plugs in another one of the NICs, with a udev that waits for it.
+fn arrives(host: &mut Host, function: Function) {
+    let address = function.address;
+    host.inspections.insert(address, Inspection::default());
+    host.inventory
+        .insert(function.with(|one| one.inspection = None));
+    host.event(Event::Arrived(address));
+}
+
+#[test]
+fn udev_waits_for_a_function_until_it_is_bound() {
+    let mut host = Host::new([]);
+    host.start(&nics());
+    host.hang.insert(at(A));
+    // Both tell of it, and its inspection takes its time.
+    host.event(Event::Changed(at(A)));
+    arrives(&mut host, nic(A));
+    assert_eq!(host.settled, []);
+    host.hang.clear();
+    host.hang_writes.insert(at(A));
+    for effect in std::mem::take(&mut host.hanging) {
+        let event = host.answer(effect).unwrap();
+        host.event(event);
+    }
+    assert_eq!(host.settled, [], "it is being bound");
+    host.hang_writes.clear();
+    for effect in std::mem::take(&mut host.hanging) {
+        let event = host.answer(effect).unwrap();
+        host.event(event);
+    }
+    assert_eq!(host.applied, [at(A)]);
+    assert_eq!(host.settled, [at(A)]);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn udev_does_not_wait_for_what_nobody_binds() {
+    let unwanted = nic(B).with(|one| one.id = "10de:2684".parse().unwrap());
+    let mut host = Host::new([]);
+    host.start(&nics());
+    arrives(&mut host, unwanted);
+    assert_eq!(host.settled, [at(B)]);
+    // One that cannot be bound is tried again, and udev goes on.
+    host.fail.insert(at(A));
+    arrives(&mut host, nic(A));
+    assert_eq!(host.settled, [at(B), at(A)]);
+    // And one that was out again before it was looked at.
+    host.event(Event::Arrived(at("0000:09:00.0")));
+    assert_eq!(host.settled.last(), Some(&at("0000:09:00.0")));
+    // Nor for one that is stuck, once that is clear.
+    host.fail.clear();
+    host.hang.insert(at(A));
+    arrives(&mut host, nic(A));
+    assert_eq!(host.settled.len(), 3);
+    host.wait(Duration::from_secs(11));
+    assert_eq!(host.settled.get(3), Some(&at(A)));
+}
+
+#[test]
+fn udev_waits_neither_for_the_first_pass_nor_for_a_dry_run() {
+    let mut boot = Host::new([nic(A).driver("e1000e")]);
+    boot.hang.insert(at(A));
+    boot.start(&nics());
+    assert_eq!(boot.snapshot().state, DaemonState::Starting);
+    let before = boot.engine.state.snapshot().clone();
+    arrives(&mut boot, nic(B));
+    assert_eq!(boot.settled, [at(B)]);
+    assert_eq!(
+        *boot.engine.state.snapshot(),
+        before,
+        "the kernel tells of it"
+    );
+    let mut unconfigured = Host::new([]);
+    unconfigured.event(Event::Config(Err("no".to_owned())));
+    arrives(&mut unconfigured, nic(A));
+    assert_eq!(unconfigured.settled, [at(A)]);
+    let mut dry = Host::new([]);
+    dry.engine = Engine::new(State::new(Held::new(), true));
+    dry.start(&nics());
+    arrives(&mut dry, nic(A));
+    assert_eq!((dry.settled, dry.applied), (vec![at(A)], Vec::new()));
+}
+
 #[test]
 fn one_stuck_function_holds_up_neither_the_others_nor_the_boot() {
     let mut host = Host::new([
@@ -298,8 +392,6 @@ fn one_stuck_function_holds_up_neither_the_others_nor_the_boot() {
     assert_eq!(host.snapshot().state, DaemonState::Ready);
 }
 
-const A: &str = "0000:01:00.0";
-const B: &str = "0000:02:00.0";
 const DOING: &str = "unbinding e1000e and binding vfio-pci";
 
 /// A host whose function at A does not come back from its unbind.
@@ -631,6 +723,10 @@ fn guests_do_not_wait_for_a_udev_that_never_ends() {
     host.start(&config);
     host.wait(Duration::from_secs(31));
     assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.applied, [at("0000:02:00.0")]);
+    // Nor does udev wait for what waits for udev.
+    arrives(&mut host, nic(A));
+    assert_eq!(host.settled, [at(A)]);
     assert_eq!(host.applied, [at("0000:02:00.0")]);
     host.event(Event::UdevIdle { all_along: false });
     assert_eq!(host.snapshot().state, DaemonState::Ready);

@@ -211,6 +211,8 @@ impl Drive for Host {
             Effect::Publish(_)
             | Effect::Remember(_)
             | Effect::Vouch(_)
+            | Effect::Settled(_)
+            | Effect::Withhold { .. }
             | Effect::Unfinished(..)
             | Effect::Finished(_)
             | Effect::FindHolders(_) => None,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::policy::explain::Target;
+use crate::{pci::address::Address, policy::explain::Target};
 
 /// Asks vfio-bindd which PCI functions mappings resolve to. See vfio-bindctl(1).
 #[derive(Debug, Parser)]
@@ -134,6 +134,12 @@ pub enum Verb {
         /// Be the process that does it, and that may hang
         #[arg(long, hide = true)]
         worker: bool,
+    },
+    /// Wait until the daemon is done with a function that was plugged in (for the
+    /// udev rule)
+    Hotplug {
+        /// The function
+        address: Address,
     },
     /// Print a completion script
     Completions {

@@ -17,7 +17,7 @@ use super::{
     doctor, early,
     exit::{Exit, Stop},
     explain::{self, Ask},
-    formats,
+    formats, hotplug,
     local::{self, Host},
     render::{Screen, Table},
     show,
@@ -128,6 +128,10 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Restore(wanted) => Client::restore(bus, wanted.target.as_deref()).await,
         Verb::Early { dry_run, worker } => {
             early::run(config, root, dry_run, worker);
+            Ok(())
+        }
+        Verb::Hotplug { address } => {
+            hotplug::run(address);
             Ok(())
         }
         Verb::Completions { shell } => {

@@ -8,6 +8,7 @@ mod early;
 mod exit;
 mod explain;
 mod formats;
+mod hotplug;
 mod local;
 mod render;
 mod show;

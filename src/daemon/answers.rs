@@ -39,6 +39,10 @@ pub(super) fn helped(
         // Asked besides, and no function waits for the answer.
         (_, Ok(Reply::Surveyed(_) | Reply::Handles(_)))
         | (Request::Survey | Request::Handles(_), Err(_)) => Event::Tick,
+        (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
+        (Request::Withhold { .. }, Err(error)) => {
+            Event::Withholding(address, Err(error.to_string()))
+        }
         (Request::Inspect { .. }, Err(error)) => {
             Event::Inspected(address, Err(format!("cannot be inspected: {error}")))
         }

@@ -21,6 +21,8 @@ pub const NOT_RESTORED: &str = "54655d87e18a47fc8e994a26e35a0295";
 pub const RELEASED: &str = "2362a04e52884424aedd25a7d631c3b3";
 /// The undo journal cannot be used.
 pub const JOURNAL_TROUBLE: &str = "84da6a2ba0a240d296c96aef72a5bf76";
+/// Native drivers are kept from the VFs of a PF, or no longer.
+pub const WITHHOLDING: &str = "323cec680b0b4adf902d3e5cd5304701";
 /// A helper does not come back from the kernel.
 pub const STUCK: &str = "5df646069f9c425ebed8259778f37505";
 /// A helper that did not come back is back.
@@ -92,6 +94,21 @@ pub fn report(report: &Report) {
         | Report::NotRestored { .. }
         | Report::Released { .. }
         | Report::JournalTrouble { .. } => restored(report),
+        Report::Withholding { pf, withhold } => {
+            let what = if *withhold { "no longer" } else { "again" };
+            tracing::info!(
+                MESSAGE_ID = WITHHOLDING,
+                VFIO_ADDRESS = %pf,
+                VFIO_STEP = "apply",
+                "native drivers get virtual functions of {pf} {what} (sriov_drivers_autoprobe)"
+            );
+        }
+        Report::NotWithholding { pf, text } => tracing::warn!(
+            MESSAGE_ID = WITHHOLDING,
+            VFIO_ADDRESS = %pf,
+            VFIO_STEP = "apply",
+            "sriov_drivers_autoprobe of {pf} stays as it is: {text}"
+        ),
         Report::Stuck { address, doing } => tracing::error!(
             MESSAGE_ID = STUCK,
             VFIO_ADDRESS = %address,

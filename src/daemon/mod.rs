@@ -8,6 +8,7 @@ mod coldplug;
 mod config;
 mod errands;
 mod helpers;
+mod hotplug;
 pub mod journal;
 pub mod last_map;
 pub mod log;

@@ -71,7 +71,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (request_sender, mut requests) = mpsc::channel(16);
     let bus_address = options.bus_address.clone();
     let (snapshots, followed) = watch::channel(Arc::new(Snapshot::starting()));
-    let mut this = Work::new(options, events, snapshots)?;
+    let (arrival_sender, mut arrivals) = mpsc::channel(16);
+    let mut this = Work::new(options, events, snapshots, arrival_sender)?;
     tokio::spawn(publish::run(bus_address, followed, request_sender));
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,6 +91,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             }),
             Some(event) = finished.recv() => Some(event),
             Some(request) = requests.recv() => this.request(request),
+            Some(arrival) = arrivals.recv() => Some(this.arrived(arrival)),
             _ = hangup.recv() => {
                 this.read_config();
                 None

@@ -104,6 +104,15 @@ pub(super) fn read(folder: &Path, sysfs: &dyn Sysfs, tidy: bool) -> Event {
     }
 }
 
+/// The PFs whose VFs an earlier daemon of this boot keeps native drivers from.
+pub(super) fn withheld(folder: &Path, tidy: bool) -> Event {
+    let pfs = Journal::new(folder).withheld(&ThisHost, tidy);
+    Event::Withheld(pfs.unwrap_or_else(|error| {
+        tracing::warn!("{error}; what sriov_drivers_autoprobe was is not put back");
+        Vec::new()
+    }))
+}
+
 fn noted(entry: Entry) -> Noted {
     Noted {
         address: entry.function.address,

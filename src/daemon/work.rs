@@ -16,6 +16,7 @@ use super::{
     callers::Waiting,
     coldplug, config,
     helpers::Helpers,
+    hotplug::{Arrival, Hotplug},
     journal, last_map,
     map_file::MapFile,
     notify::Notifier,
@@ -28,7 +29,7 @@ use crate::{
     bus::publish::Request,
     engine::{
         event::{Effect, Event},
-        snapshot::Snapshot,
+        snapshot::{DaemonState, Snapshot},
         state::State,
     },
     kernel::{
@@ -62,6 +63,7 @@ pub(super) struct Work {
     rescans: Waiting,
     reloads: Waiting,
     undo: Undo,
+    hotplug: Hotplug,
 }
 
 impl Work {
@@ -69,6 +71,7 @@ impl Work {
         options: Options,
         events: mpsc::UnboundedSender<Event>,
         snapshots: watch::Sender<Arc<Snapshot>>,
+        arrivals: mpsc::Sender<Arrival>,
     ) -> Result<Self, StartError> {
         let program = std::env::current_exe().map_err(StartError::Program)?;
         let arguments: [OsString; 3] = [
@@ -118,6 +121,7 @@ impl Work {
             rescans: Waiting::default(),
             reloads: Waiting::default(),
             undo,
+            hotplug: Hotplug::new(directory, arrivals),
         })
     }
 
@@ -150,6 +154,13 @@ impl Work {
         }
     }
 
+    /// udev waits for a function that was plugged in.
+    pub(super) fn arrived(&mut self, arrival: Arrival) -> Event {
+        let address = arrival.0;
+        self.hotplug.add(arrival);
+        Event::Arrived(address)
+    }
+
     /// Leaves alone what helpers of an earlier daemon are still at.
     pub(super) fn take_over(&mut self) {
         let unfinished = self.helpers.take_over();
@@ -165,6 +176,7 @@ impl Work {
             let (begin, events) = (self.verdicts.beginning(), self.events.clone());
             self.beside(move || {
                 finish(&events, Event::Vouched(begin()));
+                finish(&events, undo::withheld(&folder, tidy));
                 undo::read(&folder, &*sysfs, tidy)
             });
         }
@@ -258,6 +270,14 @@ impl Work {
                 };
                 self.helpers.send(address, Asked::Restore(order), true);
             }
+            Effect::Withhold { pf, withhold } => match self.undo.owned() {
+                Some(undo) => {
+                    let request = Asked::Withhold { pf, withhold, undo };
+                    self.helpers.send(pf, request, false);
+                }
+                // It could not be given back.
+                None => finish(&self.events, Event::Withholding(pf, Ok(false))),
+            },
             Effect::Retake(address) => {
                 let folder = self.undo.owned();
                 self.beside(move || undo::retake(folder.as_deref(), address));
@@ -266,6 +286,7 @@ impl Work {
                 self.helpers.keep(address, unfinished);
             }
             Effect::Finished(address) => self.helpers.over(address),
+            Effect::Settled(address) => self.hotplug.settled(address),
             Effect::FindHolders(address) => self.helpers.find_holders(address),
             Effect::Answer { asker, result } => self.undo.answer(asker, result),
             Effect::Remember(memory) => {
@@ -286,6 +307,8 @@ impl Work {
             tracing::warn!("map.json cannot be written: {error}");
         }
         self.snapshots.send_replace(Arc::clone(&snapshot));
+        let over = snapshot.state != DaemonState::Starting;
+        self.hotplug.listen(over && !snapshot.mappings.is_empty());
         self.notifier.snapshot(&snapshot);
     }
 }

@@ -39,6 +39,9 @@ pub enum Event {
     },
     /// The kernel says that a function came or changed.
     Changed(Address),
+    /// udev holds back the native driver of a function that came, until
+    /// [`Effect::Settled`] says that it need not.
+    Arrived(Address),
     /// The kernel says that a function went.
     Removed(Address),
     /// Uevents were lost.
@@ -61,6 +64,11 @@ pub enum Event {
         /// Which functions.
         target: Target,
     },
+    /// An earlier daemon of this boot keeps native drivers from the VFs of these
+    /// PFs.
+    Withheld(Vec<Address>),
+    /// A helper is done with [`Effect::Withhold`]; whether that changed anything.
+    Withholding(Address, Result<bool, String>),
     /// A helper gave a function back, or did not.
     Restored(Address, Returned),
     /// The journal has the function no longer as given back; whether it still
@@ -88,6 +96,7 @@ impl Event {
                 | Self::Inspected(..)
                 | Self::Applied(..)
                 | Self::Changed(_)
+                | Self::Arrived(_)
                 | Self::Removed(_)
                 | Self::Tick
         )
@@ -172,6 +181,14 @@ pub enum Effect {
         /// All that are given back together.
         together: Vec<Address>,
     },
+    /// Have a helper keep native drivers from the VFs of a PF, or let them again;
+    /// answer with [`Event::Withholding`].
+    Withhold {
+        /// The PF.
+        pf: Address,
+        /// Whether drivers are kept from them.
+        withhold: bool,
+    },
     /// Have the undo journal forget that the function was given back; answer
     /// with [`Event::Retaken`].
     Retake(Address),
@@ -180,6 +197,9 @@ pub enum Effect {
     Unfinished(Address, Unfinished),
     /// What was kept of the function by [`Effect::Unfinished`] is over.
     Finished(Address),
+    /// Nothing is to be done to this function, or it was done: its native driver
+    /// may come.
+    Settled(Address),
     /// Have a helper look who holds a function that is stuck; answer with
     /// [`Event::Holders`].
     FindHolders(Address),

@@ -36,6 +36,9 @@ pub(super) enum Errand {
     },
     /// Have the undo journal forget that it was given back.
     Retake,
+    /// Keep native drivers from the VFs of this PF, or let them again. Takes no
+    /// device lock (drivers/pci/iov.c, `sriov_drivers_autoprobe_store`, v6.12).
+    Withhold(bool),
     /// What a helper of an earlier daemon is still at.
     Former {
         /// What it does, for "does not come back from ...".
@@ -50,13 +53,13 @@ impl Errand {
     pub(super) const fn writes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Restore { .. } | Self::Former { .. } => true,
-            Self::Inspect | Self::Retake => false,
+            Self::Inspect | Self::Retake | Self::Withhold(_) => false,
         }
     }
 
     /// Whether it is the kernel that it waits for, and so perhaps a process.
     pub(super) const fn is_held_up(&self) -> bool {
-        !matches!(self, Self::Retake)
+        !matches!(self, Self::Retake | Self::Withhold(_))
     }
 
     /// The IOMMU group that it changes, if it changes one.
@@ -64,7 +67,7 @@ impl Errand {
         match self {
             Self::Apply(action) => Some(action.group),
             Self::Restore { group } | Self::Former { group, .. } => *group,
-            Self::Inspect | Self::Retake => None,
+            Self::Inspect | Self::Retake | Self::Withhold(_) => None,
         }
     }
 }
@@ -106,13 +109,13 @@ impl Flights {
                 _ if flight.stuck => {}
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => writes += 1,
                 Errand::Inspect => inspections += 1,
-                Errand::Retake => {}
+                Errand::Retake | Errand::Withhold(_) => {}
             }
         }
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
             Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
-            Errand::Retake | Errand::Former { .. } => true,
+            Errand::Retake | Errand::Withhold(_) | Errand::Former { .. } => true,
         }
     }
 
@@ -130,7 +133,7 @@ impl Flights {
     pub(super) fn start(&mut self, address: Address, errand: Errand, now: Duration) {
         let deadline = now
             + match errand {
-                Errand::Inspect | Errand::Retake => INSPECT_DEADLINE,
+                Errand::Inspect | Errand::Retake | Errand::Withhold(_) => INSPECT_DEADLINE,
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {

@@ -36,6 +36,7 @@ impl State {
                     mappings: policy.mappings.len(),
                 }));
                 self.policy = Some(Arc::new(policy));
+                self.withheld.look_again();
                 self.rejected.clear();
                 self.retries.forget_all();
                 if self.inventory.is_none() {
@@ -219,6 +220,16 @@ impl State {
         }
     }
 
+    pub(super) fn changed(&mut self, address: Address, effects: &mut Vec<Effect>) {
+        self.retries.forget(address);
+        self.stale.insert(address);
+        self.withheld.changed(address);
+        // It is looked at when the helper that changes it has ended.
+        if !self.flights.is_writing(address) {
+            self.observe(address, effects);
+        }
+    }
+
     pub(super) fn removed(&mut self, address: Address, now: Duration) {
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);
@@ -227,6 +238,7 @@ impl State {
         self.undo.forget(address);
         self.stale.remove(&address);
         self.vouched.forget(address);
+        self.withheld.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {

@@ -1,5 +1,6 @@
 //! The reconciler: events in, effects out. Synchronous; no IO, no clock, no lock.
 
+mod arrival;
 mod coldplug;
 pub mod event;
 mod flight;
@@ -14,4 +15,5 @@ pub mod snapshot;
 pub mod state;
 pub mod target;
 pub mod undo;
+mod vfs;
 mod vouch;

@@ -277,6 +277,7 @@ pub(super) fn errand(errand: &Errand) -> String {
         },
         Errand::Restore { .. } => "giving it back".to_owned(),
         Errand::Retake => "writing the undo journal".to_owned(),
+        Errand::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
         Errand::Former { doing, .. } => doing.clone(),
     }
 }

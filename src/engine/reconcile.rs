@@ -47,7 +47,9 @@ impl State {
         hold(&mut self.held, inventory, &plan, &released);
         report_lifted(&mut self.lifted, &plan, effects);
         self.review_vouched();
+        self.review_withheld(&released, now, effects);
         let waits = self.dispatch(&plan, now, effects);
+        self.settle(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
         let settled = quiet || ends <= now;

@@ -66,6 +66,20 @@ pub enum Report {
         /// Which file, what is wrong, and what to do.
         text: String,
     },
+    /// Native drivers are kept from the VFs of a PF from now on, or no longer.
+    Withholding {
+        /// The PF.
+        pf: Address,
+        /// Whether they are kept from them.
+        withhold: bool,
+    },
+    /// That could not be changed.
+    NotWithholding {
+        /// The PF.
+        pf: Address,
+        /// Why, in words.
+        text: String,
+    },
     /// A helper is past its deadline.
     Stuck {
         /// The function.

@@ -12,6 +12,7 @@ use super::{
     report::Report,
     snapshot::Snapshot,
     undo::Undo,
+    vfs::Withheld,
     vouch::Vouched,
 };
 use crate::{
@@ -45,6 +46,8 @@ pub struct State {
     pub(super) stale: BTreeSet<Address>,
     pub(super) observing: BTreeSet<Address>,
     pub(super) observe_again: BTreeSet<Address>,
+    /// Whose native driver udev holds back.
+    pub(super) awaited: BTreeSet<Address>,
     /// What changed during a scan: it is not known before the next one is in.
     pub(super) unseen: BTreeSet<Address>,
     pub(super) scanning: bool,
@@ -62,6 +65,7 @@ pub struct State {
     pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) undo: Undo,
+    pub(super) withheld: Withheld,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
@@ -86,6 +90,7 @@ impl State {
             stale: BTreeSet::new(),
             observing: BTreeSet::new(),
             observe_again: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             unseen: BTreeSet::new(),
             scanning: false,
             scan_again: false,
@@ -99,6 +104,7 @@ impl State {
             drift: None,
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
+            withheld: Withheld::default(),
             journal_awaited: false,
             coldplug: Coldplug::default(),
             configured_once: false,
@@ -160,24 +166,21 @@ impl State {
                 self.udev_is_idle(all_along, &mut effects);
                 self.reconcile_at = Some(now);
             }
-            Event::Changed(address) => {
-                self.retries.forget(address);
-                self.stale.insert(address);
-                // It is looked at when the helper that changes it has ended.
-                if !self.flights.is_writing(address) {
-                    self.observe(address, &mut effects);
-                }
-            }
+            Event::Changed(address) => self.changed(address, &mut effects),
+            Event::Arrived(address) => self.arrived(address, &mut effects),
             Event::Removed(address) => self.removed(address, now),
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
+                self.withheld.look_again();
                 self.scan(&mut effects);
             }
             Event::Rescan => {
+                self.withheld.look_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
+                self.withheld.look_again();
                 self.undo.retake();
                 self.retries.forget_all();
                 self.scan(&mut effects);
@@ -186,6 +189,8 @@ impl State {
                 self.journal(entries, trouble, now, &mut effects);
             }
             Event::Restore { asker, target } => self.restore(asker, &target, now, &mut effects),
+            Event::Withheld(pfs) => self.withheld.recall(pfs),
+            Event::Withholding(pf, result) => self.withholding(pf, result, now, &mut effects),
             Event::Restored(address, returned) => {
                 self.restored(address, returned, now, &mut effects);
             }
@@ -199,6 +204,7 @@ impl State {
             }
             Event::Audit => {
                 self.find_holders(&mut effects);
+                self.withheld.try_again();
                 self.scan(&mut effects);
             }
             Event::Tick => {}

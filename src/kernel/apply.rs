@@ -127,7 +127,8 @@ fn carry_out(
     {
         // The host gets its function back.
         let before = (Some(native), theirs.as_deref());
-        let back = steps::give_back(sysfs, look.host, address, wanted, before);
+        let back = steps::let_native(look, address, order.undo.as_deref())
+            .and_then(|()| steps::give_back(sysfs, look.host, address, wanted, before));
         let how = match back {
             Ok(()) => {
                 // What becomes of it now is the host's, and nothing to undo.

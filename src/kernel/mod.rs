@@ -3,6 +3,7 @@
 //! Decides nothing about what is wanted; `policy` does.
 
 pub mod apply;
+pub mod autoprobe;
 pub mod config_files;
 pub mod dev_watch;
 pub mod early;

@@ -55,7 +55,7 @@ pub fn restore(look: Look<'_>, modules: &impl Modules, order: &Return) -> Return
             return failed(failure, false);
         }
     }
-    let done = carry_out(look, modules, &entry).and_then(|()| {
+    let done = carry_out(look, modules, order, &entry).and_then(|()| {
         entry.phase = Phase::Released;
         write(&entry)
     });
@@ -136,7 +136,12 @@ fn objection(look: Look<'_>, order: &Return, entry: &Entry) -> Option<String> {
     None
 }
 
-fn carry_out(look: Look<'_>, modules: &impl Modules, entry: &Entry) -> Result<(), Failure> {
+fn carry_out(
+    look: Look<'_>,
+    modules: &impl Modules,
+    order: &Return,
+    entry: &Entry,
+) -> Result<(), Failure> {
     let (sysfs, address) = (look.sysfs, entry.function.address);
     let former = &entry.former;
     if let Some(native) = &former.driver {
@@ -144,6 +149,7 @@ fn carry_out(look: Look<'_>, modules: &impl Modules, entry: &Entry) -> Result<()
         let module = former.module.clone();
         let module = module.unwrap_or_else(|| native.replace('-', "_"));
         steps::load(sysfs, modules, native, &module)?;
+        steps::let_native(look, address, Some(&order.undo))?;
     }
     let before = (former.driver.as_deref(), former.driver_override.as_deref());
     steps::give_back(sysfs, look.host, address, &entry.driver, before)

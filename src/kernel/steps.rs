@@ -3,15 +3,16 @@
 //! Owns the order of a write and the look whether it worked. Decides nothing.
 //! Runs in helpers only: an unbind can block for ever and cannot be cancelled.
 
-use std::{io, thread, time::Duration};
+use std::{io, path::Path, thread, time::Duration};
 
 use super::{
     apply::Modules,
+    autoprobe,
     host::Host,
     inspect::{self, driver_in_uevent},
     order::Step,
     sysfs::{Sysfs, function_dir, link_name, text},
-    usage::words,
+    usage::{Look, words},
 };
 use crate::pci::{address::Address, id::PciId};
 
@@ -145,6 +146,20 @@ pub(super) fn unbind(sysfs: &dyn Sysfs, address: Address, from: &str) -> Result<
         }
         _ => Ok(()),
     }
+}
+
+/// Lets a native driver have the function, should it be a VF of a PF that native
+/// drivers are kept from.
+pub(super) fn let_native(
+    look: Look<'_>,
+    address: Address,
+    undo: Option<&Path>,
+) -> Result<(), Failure> {
+    let done = undo.map_or(Ok(()), |undo| autoprobe::give_back_for(look, address, undo));
+    done.map_err(|error| {
+        let text = format!("sriov_drivers_autoprobe of its PF is 0: {error}");
+        Failure::new(Step::Bind, text)
+    })
 }
 
 /// Binds `wanted`, and looks whether it has the function then: also if loading

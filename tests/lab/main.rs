@@ -41,6 +41,7 @@ const GROUPS: &[Group] = &[
             // After a card was plugged in on node 1, the firmware's NIC there has no
             // I/O ports any more, and no virtual machine can have it.
             scenarios::hotplug::SCENARIOS,
+            scenarios::arrival::SCENARIOS,
             scenarios::badconfig::SCENARIOS,
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
@@ -80,6 +81,7 @@ const GROUPS: &[Group] = &[
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
+            scenarios::arrival::SCENARIOS,
             scenarios::faults::SCENARIOS,
         ],
     },

@@ -144,12 +144,12 @@ impl Topology {
         board
     }
 
-    /// The older release, with a pair of twins and an empty slot.
+    /// The older release, with a pair of twins and empty slots.
     pub(crate) fn bookworm() -> Self {
         let mut board = Self::board("bookworm", 1024);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
-        board.port(SPARE);
+        board.port(SPARE).port(SPARE_B);
         board
     }
 

@@ -14,6 +14,7 @@ mod man;
 mod members;
 mod policy;
 mod scripts;
+mod udev;
 mod unit;
 
 fn path(name: &str) -> PathBuf {

@@ -364,7 +364,7 @@ impl Kernel {
             Some(wanted) => wanted == driver,
             None => !driver.starts_with("vfio"),
         };
-        if !matches {
+        if !matches || (wanted.is_none() && !self.is_probed(address)) {
             return Err(errno(Errno::NODEV));
         }
         if self.not_yet > 0 {
@@ -379,6 +379,16 @@ impl Kernel {
         }
         self.bound.insert(address.to_owned(), driver.to_owned());
         Ok(())
+    }
+
+    /// Whether native drivers are asked about it, as they are not about VFs of a
+    /// PF with `sriov_drivers_autoprobe` at 0.
+    fn is_probed(&self, address: &str) -> bool {
+        let dir = format!("bus/pci/devices/{address}");
+        let pf = self.at(&self.links, &format!("{dir}/physfn"));
+        let pf = pf.and_then(|pf| pf.rsplit('/').next());
+        let place = |pf| self.real(&format!("bus/pci/devices/{pf}/sriov_drivers_autoprobe"));
+        pf.is_none_or(|pf| self.files.get(&place(pf)).is_none_or(|text| text != "0\n"))
     }
 
     fn unbind_from(&mut self, driver: &str, address: &str) -> io::Result<()> {
@@ -540,6 +550,12 @@ impl Fake {
                             .overrides
                             .insert((*address).to_owned(), line.to_owned());
                     }
+                    Ok(())
+                }
+                ["bus", "pci", "devices", _, "sriov_drivers_autoprobe"] => {
+                    let place = kernel.real(path);
+                    let known = kernel.files.get_mut(&place);
+                    *known.ok_or_else(|| errno(Errno::NOENT))? = format!("{line}\n");
                     Ok(())
                 }
                 ["bus", "pci", "drivers", driver, _] if !kernel.drivers.contains(*driver) => {

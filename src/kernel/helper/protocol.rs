@@ -1,5 +1,7 @@
 //! What a helper is asked and what it answers: one JSON document a line.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,6 +27,15 @@ pub enum Request {
     Apply(Order),
     /// Give a function back to the host.
     Restore(Return),
+    /// Keep native drivers from the VFs of a PF, or let them again.
+    Withhold {
+        /// The PF.
+        pf: Address,
+        /// Whether drivers are kept from them.
+        withhold: bool,
+        /// The undo journal's folder.
+        undo: PathBuf,
+    },
     /// Take down by what a function can be held, before its driver is unbound.
     Handles(Address),
     /// Say who holds a function that the kernel does not come back from. Takes
@@ -49,6 +60,8 @@ pub enum Reply {
     Applied(Outcome),
     /// To [`Request::Restore`].
     Restored(Returned),
+    /// To [`Request::Withhold`]: whether anything was changed, or why not.
+    Withholding(Result<bool, String>),
     /// To [`Request::Handles`].
     Handles(Handles),
     /// To [`Request::Holders`]: what is open, and what could not be looked at.

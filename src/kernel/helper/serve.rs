@@ -11,6 +11,7 @@ use super::protocol::{Reply, Request};
 use crate::{
     kernel::{
         apply::{Modprobe, apply},
+        autoprobe,
         host::ThisHost,
         inspect::inspect,
         restore::restore,
@@ -71,6 +72,7 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             Request::Inspect { .. }
             | Request::Handles(_)
             | Request::Holders { .. }
+            | Request::Withhold { .. }
             | Request::Survey => of_looks.fresh(),
             Request::Apply(_) | Request::Restore(_) => {
                 let tables = of_writes.fresh();
@@ -90,6 +92,14 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             } => Reply::Inspected(inspect(look, address, serial_known)),
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
             Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
+            Request::Withhold { pf, withhold, undo } => {
+                let done = if withhold {
+                    autoprobe::withhold(look, pf, &undo)
+                } else {
+                    autoprobe::give_back(look, pf, &undo)
+                };
+                Reply::Withholding(done.map_err(|error| error.to_string()))
+            }
             Request::Handles(address) => Reply::Handles(usage::handles(look, address)),
             Request::Holders { address, before } => {
                 Reply::Holders(usage::holders(look, address, &before))

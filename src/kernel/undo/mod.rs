@@ -7,6 +7,7 @@
 //! given back forgotten.
 
 mod entry;
+mod withheld;
 
 use std::{
     fs::{self, File},
@@ -16,6 +17,9 @@ use std::{
 
 pub use self::entry::{Entry, Former, Identity, Phase};
 use self::entry::{FORMAT, Head};
+pub(super) use self::withheld::{Stage, Withheld};
+use serde::Serialize;
+
 use super::{
     host::Host,
     sysfs::{Sysfs, function_dir},
@@ -129,14 +133,17 @@ impl Journal {
     /// # Errors
     /// If that did not work; what was there before is still there then.
     pub fn write(&self, entry: &Entry) -> Result<(), UndoError> {
-        let path = self.file(entry.function.address);
+        self.put(&self.file(entry.function.address), entry)
+    }
+
+    fn put(&self, path: &Path, contents: &impl Serialize) -> Result<(), UndoError> {
         let new = path.with_extension("json.new");
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| UndoError::Io { path, source }
         };
-        let mut text = serde_json::to_vec_pretty(entry).map_err(|error| UndoError::Io {
-            path: path.clone(),
+        let mut text = serde_json::to_vec_pretty(contents).map_err(|error| UndoError::Io {
+            path: path.to_owned(),
             source: error.into(),
         })?;
         text.push(b'\n');
@@ -146,7 +153,7 @@ impl Journal {
             file.sync_all()
         });
         written.map_err(failed(&new))?;
-        fs::rename(&new, &path).map_err(failed(&path))?;
+        fs::rename(&new, path).map_err(failed(path))?;
         // The name is the folder's.
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())

@@ -42,6 +42,15 @@ impl Numbers {
 }
 
 impl AddressPattern {
+    /// Whether anything matches that is on the bus of `address`, or on a later one
+    /// of its domain.
+    #[must_use]
+    pub fn goes_on_from(&self, address: Address) -> bool {
+        let mut buses = address.bus()..=u8::MAX;
+        buses.any(|bus| self.buses.contains(bus))
+            && self.domain.matches(&format!("{:04x}", address.domain()))
+    }
+
     /// Whether `address` matches.
     #[must_use]
     pub fn matches(&self, address: Address) -> bool {

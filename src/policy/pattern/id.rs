@@ -20,6 +20,12 @@ impl IdPattern {
             && self.device.is_none_or(|device| device == id.device)
     }
 
+    /// Whether it matches any device of this vendor.
+    #[must_use]
+    pub fn is_of(self, vendor: u16) -> bool {
+        self.vendor.is_none_or(|wanted| wanted == vendor)
+    }
+
     /// The exact ID, if neither half is `*`.
     #[must_use]
     pub fn exact(self) -> Option<PciId> {

@@ -1,6 +1,8 @@
 //! Functions that come and go while the daemon runs.
 
-use super::{SOON, ensure, fresh, same, wait_driver, wait_resolved};
+use std::time::Duration;
+
+use super::{CONFIG, SOON, ensure, fresh, same, wait_driver, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
@@ -11,8 +13,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("hotplug_binds_and_signals", binds_and_signals),
     Scenario::of_package("hotplug_to_the_right_node", to_the_right_node),
     Scenario::of_package("hotplug_virtual_functions", virtual_functions),
+    Scenario::of_package("hotplug_virtual_functions_again_and_again", again_and_again),
     Scenario::of_package("hotplug_among_lost_uevents", among_lost_uevents),
 ];
+
+/// How often virtual functions come and go.
+const CYCLES: usize = 20;
 
 const SLOT: &str = r#"[mapping.late]
 match = { path = "0000:00:18.0/00.0" }
@@ -113,6 +119,55 @@ fn virtual_functions(guest: &mut Guest) -> Result<()> {
     guest
         .wait_until(SOON, "! vfio-bindctl resolve vfs")
         .map(drop)
+}
+
+/// Four VFs come and go, and their native driver sees none of them until nobody
+/// wants them all any more.
+fn again_and_again(guest: &mut Guest) -> Result<()> {
+    let pf = guest.behind(NVME_PF, 0)?;
+    let config = |vfs: &str| format!("[mapping.vfs]\nmatch = {{ vf_of = \"{pf}\"{vfs} }}\n");
+    fresh(guest, &config(""))?;
+    let dir = format!("/sys/bus/pci/devices/{pf}");
+    let autoprobe = |wanted: u8| format!("[ $(cat {dir}/sriov_drivers_autoprobe) = {wanted} ]");
+    guest.wait_until(SOON, &autoprobe(0))?;
+    guest.ok("dmesg --clear")?;
+    guest.ok_for(
+        &format!(
+            "cd {dir}; late=0
+             for round in $(seq {CYCLES}); do
+                 echo 4 >sriov_numvfs
+                 vfio-bindctl resolve vfs --wait 10s | grep -c . | grep -qx 4 || late=1
+                 [ $(ls -d virtfn*/driver/module/drivers/pci:vfio-pci | wc -l) = 4 ] || late=1
+                 [ $late = 0 ] || {{ echo round $round; ls -l virtfn*/driver; exit 1; }}
+                 echo 0 >sriov_numvfs
+             done"
+        ),
+        Duration::from_secs(300),
+    )?;
+    let met = guest.run("dmesg | grep 'nvme nvme.*: pci function'")?;
+    same("what nvme said of virtual functions", &met.stdout, "")?;
+
+    // With one left to the host, all get their driver; the value is put back.
+    guest.write_file(CONFIG, &config(", vf = \"1-3\""))?;
+    guest.ok("systemctl reload vfio-bindd")?;
+    guest.wait_until(SOON, &autoprobe(1))?;
+    guest.ok(&format!("echo 4 >{dir}/sriov_numvfs"))?;
+    guest.wait_until(
+        SOON,
+        &format!("dmesg | grep -F \"pci function $(basename $(readlink {dir}/virtfn0))\""),
+    )?;
+    guest.ok(&format!("echo 0 >{dir}/sriov_numvfs"))?;
+
+    // A stop changes nothing, and what somebody else sets stays.
+    fresh(guest, &config(""))?;
+    guest.wait_until(SOON, &autoprobe(0))?;
+    guest.ok(&format!(
+        "systemctl stop vfio-bindd; {}; echo 1 >{dir}/sriov_drivers_autoprobe
+         systemctl start vfio-bindd; vfio-bindctl rescan; {}",
+        autoprobe(0),
+        autoprobe(1)
+    ))?;
+    fresh(guest, "")
 }
 
 /// The daemon is stopped until its uevents overflow, and a card comes among

@@ -1,5 +1,6 @@
 //! What has to hold, one file per subject, and what the files share.
 
+pub(crate) mod arrival;
 pub(crate) mod badconfig;
 pub(crate) mod bench;
 pub(crate) mod boot;
@@ -53,6 +54,9 @@ pub(crate) fn give_back(guest: &mut Guest) -> Result<()> {
                  echo > $device/driver_override
                  echo $address > $device/driver/unbind
                  echo $address > /sys/bus/pci/drivers_probe || true
+             done
+             for pf in /sys/bus/pci/devices/*/sriov_drivers_autoprobe; do
+                 [ ! -e \"$pf\" ] || echo 1 > $pf
              done
              rm -rf /var/lib/vfio-bindd/undo",
             Duration::from_secs(120),

@@ -1,0 +1,124 @@
+//! VFs: from a PF whose every VF is wanted to a helper that keeps native drivers
+//! from them, and back.
+//!
+//! A part of [`State`] as `intake` and `reconcile` are. Which PFs those are is
+//! `policy::vfs`'s; whether somebody else set the value is the helper's to see.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{event::Effect, flight::Errand, report::Report, state::State};
+use crate::{
+    pci::{address::Address, function::Role},
+    policy::vfs::all_wanted,
+};
+
+/// What is known of PFs whose VFs native drivers are kept from.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    /// Those that may have to be undone.
+    pfs: BTreeSet<Address>,
+    /// What a helper was asked for and has answered, or will.
+    asked: BTreeMap<Address, bool>,
+    /// Of those, the ones that it could not do.
+    failed: BTreeSet<Address>,
+}
+
+impl Withheld {
+    /// An earlier daemon of this boot left these.
+    pub(super) fn recall(&mut self, pfs: Vec<Address>) {
+        self.pfs.extend(pfs);
+    }
+
+    /// Something about the function is new.
+    pub(super) fn changed(&mut self, address: Address) {
+        self.asked.remove(&address);
+    }
+
+    /// The function went, and its setting with it.
+    pub(super) fn forget(&mut self, address: Address) {
+        self.changed(address);
+        self.pfs.remove(&address);
+    }
+
+    /// Anything may be new.
+    pub(super) fn look_again(&mut self) {
+        self.asked.clear();
+    }
+
+    /// What did not work is tried once more.
+    pub(super) fn try_again(&mut self) {
+        for pf in std::mem::take(&mut self.failed) {
+            self.asked.remove(&pf);
+        }
+    }
+}
+
+impl State {
+    /// Sends helpers to PFs that are not as they are to be. Of one with a VF in
+    /// `released`, which the host has back, the native driver may come.
+    pub(super) fn review_withheld(
+        &mut self,
+        released: &BTreeSet<Address>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(policy), Some(inventory), false) = (&self.policy, &self.inventory, self.dry_run)
+        else {
+            return;
+        };
+        let mut wanted = all_wanted(inventory, policy);
+        for address in released {
+            if let Some(Role::Vf { pf, .. }) = inventory.get(*address).map(|one| &one.role) {
+                wanted.remove(pf);
+            }
+        }
+        let unwanted = self.withheld.pfs.difference(&wanted);
+        let wishes: Vec<_> = unwanted
+            .map(|pf| (*pf, false))
+            .chain(wanted.iter().map(|pf| (*pf, true)))
+            .filter(|(pf, withhold)| self.withheld.asked.get(pf) != Some(withhold))
+            .collect();
+        for (pf, withhold) in wishes {
+            let errand = Errand::Withhold(withhold);
+            // Or else when what is under way there is over.
+            if self.flights.admits(pf, &errand) {
+                self.withheld.asked.insert(pf, withhold);
+                self.flights.start(pf, errand, now);
+                effects.push(Effect::Withhold { pf, withhold });
+            }
+        }
+    }
+
+    /// A helper is done with a PF.
+    pub(super) fn withholding(
+        &mut self,
+        pf: Address,
+        result: Result<bool, String>,
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(Errand::Withhold(withhold)) = self.land(pf, effects) else {
+            return;
+        };
+        match result {
+            Ok(changed) => {
+                if withhold {
+                    self.withheld.pfs.insert(pf);
+                } else {
+                    self.withheld.pfs.remove(&pf);
+                }
+                if changed {
+                    effects.push(Effect::Report(Report::Withholding { pf, withhold }));
+                }
+            }
+            Err(text) => {
+                self.withheld.failed.insert(pf);
+                effects.push(Effect::Report(Report::NotWithholding { pf, text }));
+            }
+        }
+        self.reconcile_at = Some(now);
+    }
+}
