@@ -15,6 +15,7 @@ mod support;
 mod tree;
 
 mod boot;
+mod handed;
 mod program;
 mod rules;
 mod vouch;
