@@ -16,6 +16,7 @@ mod tree;
 
 mod boot;
 mod handed;
+mod image;
 mod program;
 mod rules;
 mod vouch;
