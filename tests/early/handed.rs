@@ -61,7 +61,6 @@ impl Boot {
             told.last().unwrap(),
             "2 taken early, 0 left to vfio-bindd.service, 0 refused"
         );
-        // Modules of the real root come later, but those of the image are there.
         self.fake.with(|kernel| kernel.writes.clear());
     }
 
@@ -154,14 +153,13 @@ fn what_would_not_be_taken_now_is_given_back() {
             fs::write(boot.state.path().join("verdicts.json"), "{").unwrap();
         }),
         ("has no verdict on this very function", |boot| {
-            let file = VerdictFile::new(boot.state.path(), &boot.fake).unwrap();
+            // A daemon of another boot vouched for nothing.
             boot.fake
                 .host_file("/proc/sys/kernel/random/boot_id", "another\n");
-            let other = VerdictFile::new(boot.state.path(), &boot.fake).unwrap();
-            other.write(true, &[]).unwrap();
+            let file = VerdictFile::new(boot.state.path(), &boot.fake).unwrap();
+            file.write(true, &[]).unwrap();
             boot.fake
                 .host_file("/proc/sys/kernel/random/boot_id", "this-boot\n");
-            drop(file);
         }),
         ("cannot be marked as used up", |boot| {
             fs::create_dir(boot.state.path().join("verdicts.json.new")).unwrap();
