@@ -55,7 +55,7 @@ initramfs=/usr/share/initramfs-tools
 put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
 # Scripts run in the order of their names, and udev loads the drivers.
 put 0755 packaging/initramfs-tools/init-top $initramfs/scripts/init-top/00-vfio-bindd
-put 0755 packaging/initramfs-tools/local-block $initramfs/scripts/local-block/vfio-bindd
+put 0755 packaging/initramfs-tools/local-block $initramfs/scripts/local-block/00-vfio-bindd
 put 0755 packaging/initramfs-tools/panic $initramfs/scripts/panic/vfio-bindd
 for script in module-setup take give-back; do
     put 0755 "packaging/dracut/$script.sh" "/usr/lib/dracut/modules.d/90vfio-bindd/$script.sh"

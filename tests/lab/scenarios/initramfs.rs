@@ -35,7 +35,7 @@ fn has_the_early_stage(guest: &mut Guest) -> Result<()> {
         "usr/lib/vfio-bindd/early",
         "etc/vfio-bindd/config.toml",
         "scripts/init-top/00-vfio-bindd",
-        "scripts/local-block/vfio-bindd",
+        "scripts/local-block/00-vfio-bindd",
         "scripts/panic/vfio-bindd",
     ] {
         ensure(files.iter().any(|file| file == wanted), || {
