@@ -33,12 +33,21 @@ fn scripts_answer_what_they_come_after() {
 }
 
 #[test]
-fn the_early_stage_comes_before_udev() {
+fn the_early_stage_comes_before_udev_and_gives_back_before_arrays_are_started() {
     let deb = file("packaging/deb.sh");
-    let line = deb.lines().find(|line| line.contains("scripts/init-top/"));
-    let name = line.unwrap().rsplit('/').next().unwrap();
-    for other in ["all_generic_ide", "blacklist", "keymap", "udev"] {
-        assert!(name < other, "{name} runs after {other}");
+    for (folder, others) in [
+        (
+            "init-top",
+            &["all_generic_ide", "blacklist", "keymap", "udev"][..],
+        ),
+        ("local-block", &["cryptroot", "lvm2", "mdadm"]),
+    ] {
+        let place = format!("scripts/{folder}/");
+        let line = deb.lines().find(|line| line.contains(&place));
+        let name = line.unwrap().rsplit('/').next().unwrap();
+        for other in others {
+            assert!(name < *other, "{name} runs after {other}");
+        }
     }
 }
 
