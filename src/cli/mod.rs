@@ -9,11 +9,13 @@ mod exit;
 mod explain;
 mod formats;
 mod hotplug;
+pub mod image;
 mod local;
 mod render;
 mod show;
 pub mod show_explain;
 mod wire;
+mod worker;
 
 pub use commands::run;
 pub use exit::Exit;

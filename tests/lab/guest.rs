@@ -110,11 +110,12 @@ impl Guest {
         Ok(format!("/mnt/share/{}", name.to_string_lossy()))
     }
 
-    /// Installs a Debian package that lies on this machine.
+    /// Installs a Debian package that lies on this machine. That makes an initramfs,
+    /// which takes its time under emulation.
     pub(crate) fn install(&mut self, package: &Path) -> Result<()> {
         let inside = self.hand_in(package)?;
         let command = format!("DEBIAN_FRONTEND=noninteractive dpkg -i {inside}");
-        self.ok_for(&command, Duration::from_secs(180)).map(drop)
+        self.ok_for(&command, Duration::from_secs(300)).map(drop)
     }
 
     /// Installs the package under test where it is not installed yet.

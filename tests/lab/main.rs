@@ -68,12 +68,12 @@ const GROUPS: &[Group] = &[
     Group {
         name: "early",
         topology: Topology::early,
-        scenarios: &[scenarios::early::SCENARIOS],
+        scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "early-bookworm",
         topology: Topology::early_bookworm,
-        scenarios: &[scenarios::early::SCENARIOS],
+        scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "bookworm",

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;
+pub(crate) mod initramfs;
 pub(crate) mod lab;
 pub(crate) mod package;
 pub(crate) mod restore;

@@ -124,7 +124,7 @@ fn purge_leaves_nothing(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
     guest.ok_for(
         "DEBIAN_FRONTEND=noninteractive dpkg --purge vfio-bindd",
-        Duration::from_secs(120),
+        Duration::from_secs(300),
     )?;
     guest.forget_installed();
     let left = guest.ok(
