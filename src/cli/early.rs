@@ -15,9 +15,9 @@ use std::{
 
 use super::{commands::tell, local};
 use crate::kernel::{
-    apply::Modprobe,
     early::{self, Task, state_directory},
     host::ThisHost,
+    modules::Modprobe,
     sysfs::HostSysfs,
     usage::{Look, Tables},
 };

@@ -285,13 +285,10 @@ impl Work {
     }
 }
 
-/// Reads and validates the config; what is not honoured yet is told.
+/// Reads and validates the config.
 fn config(file: Option<&Path>) -> Result<Policy, String> {
     let sources = config_files::read(file).map_err(|error| error.to_string())?;
     let config = parse(&sources).map_err(|errors| errors.to_string())?;
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
-    }
     Ok(config.policy)
 }
 

@@ -6,9 +6,9 @@
 use std::{io, thread, time::Duration};
 
 use super::{
-    apply::Modules,
     host::Host,
     inspect::{self, driver_in_uevent},
+    modules::Modules,
     order::Step,
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::words,

@@ -17,3 +17,4 @@ pub mod pin;
 pub mod plan;
 pub mod resolve;
 pub mod selector;
+pub mod variant;

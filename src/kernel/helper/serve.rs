@@ -10,9 +10,10 @@ use std::{
 use super::protocol::{Reply, Request};
 use crate::{
     kernel::{
-        apply::{Modprobe, apply},
+        apply::apply,
         host::ThisHost,
         inspect::inspect,
+        modules::Modprobe,
         restore::restore,
         scan::scan_all,
         survey::{self, Survey},
