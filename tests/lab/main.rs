@@ -45,6 +45,7 @@ const GROUPS: &[Group] = &[
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
             scenarios::faults::SCENARIOS,
+            scenarios::variant::SCENARIOS,
             scenarios::doctor::SCENARIOS,
             scenarios::package::LAST,
         ],
@@ -81,6 +82,7 @@ const GROUPS: &[Group] = &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
             scenarios::faults::SCENARIOS,
+            scenarios::variant::SCENARIOS,
         ],
     },
 ];
