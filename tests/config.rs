@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use vfio_bindd::policy::{
     config::{Config, ConfigErrors, Source, parse},
     guard::Guard,
-    model::{Detach, DriverChoice, Expect, Extent, GroupRule},
+    model::{Detach, DriverChoice, Expect, Extent, GroupRule, VFIO_DRIVERS},
 };
 
 fn source(name: &str, text: &str) -> Source {
@@ -73,7 +73,6 @@ fn a_whole_mapping_means_what_it_says() {
         "#,
     )
     .unwrap();
-    assert_eq!(config.notices, []);
     let gpu = config.policy.mappings.get("gpu").unwrap();
     assert_eq!(gpu.description, "GPUs");
     let selector = gpu.matches.first().unwrap().to_string();
@@ -150,20 +149,34 @@ fn files_add_up_and_a_name_in_two_is_told_with_both_places() {
 }
 
 #[test]
-fn what_is_not_honoured_yet_is_told() {
-    let config = read(
-        "[mapping.gpu]\nmatch = { numa = 0 }\ndriver = \"auto\"\ngroup = \"take\"\nallow = [\"native-gpu\"]",
-    )
-    .unwrap();
-    let told: Vec<_> = config
-        .notices
-        .iter()
-        .map(|notice| notice.summary())
-        .collect();
-    assert_eq!(
-        told,
-        ["config.toml:3:10: driver = \"auto\" is not honoured yet"]
-    );
+fn a_driver_is_one_of_vfio_or_left_open() {
+    let with = |driver: &str| {
+        let text = format!("[mapping.gpu]\nmatch = {{ numa = 0 }}\ndriver = \"{driver}\"");
+        let config = read(&text).map_err(|errors| errors.to_string())?;
+        Ok::<_, String>(config.policy.mappings["gpu"].driver)
+    };
+    assert_eq!(with("auto"), Ok(DriverChoice::Auto));
+    assert_eq!(with("vfio-pci"), Ok(DriverChoice::VfioPci));
+    for name in VFIO_DRIVERS.into_iter().filter(|name| *name != "vfio-pci") {
+        assert_eq!(with(name), Ok(DriverChoice::Variant(name)));
+    }
+    // A module's name is no driver's, and any other driver would ruin a device.
+    for (wrong, near) in [
+        ("xe_vfio_pci", "; did you mean \"xe-vfio-pci\"?"),
+        ("e1000e", ""),
+        ("pci-stub", ""),
+        ("", ""),
+    ] {
+        let text = with(wrong).unwrap_err();
+        let first = text.lines().next().unwrap();
+        assert_eq!(
+            first,
+            format!(
+                "config.toml:3:10: `driver` is not one of \"auto\", \"{}\"{near}",
+                VFIO_DRIVERS.join("\", \"")
+            )
+        );
+    }
 }
 
 #[test]
@@ -188,7 +201,6 @@ fn the_example_is_right_as_it_is_and_uncommented() {
     let config = read(&examples.join("\n")).unwrap_or_else(|errors| unreachable!("{errors}"));
     assert_eq!(config.policy.mappings.len(), 5);
     assert_eq!(config.policy.protect.len(), 1);
-    assert_eq!(config.notices, []);
 }
 
 proptest! {

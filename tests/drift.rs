@@ -8,10 +8,10 @@ mod drive;
 mod support;
 
 use drive::{Drive, Engine};
-use support::{FunctionExt as _, at, by_address, by_id, inventory, mapping, nic, policy};
+use support::{FunctionExt as _, at, bound, by_address, by_id, inventory, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
-        event::{Effect, Event, Outcome},
+        event::{Effect, Event},
         report::Report,
         state::State,
     },
@@ -384,8 +384,8 @@ impl Drive for Host {
             }
             Effect::Apply(action) => {
                 let function = self.inventory.get_mut(action.address).unwrap();
-                let from = function.driver.replace(action.driver.to_owned());
-                Some(Event::Applied(action.address, Outcome::Bound(from)))
+                let from = function.driver.replace(action.driver.clone());
+                Some(Event::Applied(action.address, bound(&action, from)))
             }
             Effect::Report(Report::Drifted {
                 mapping,

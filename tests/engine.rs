@@ -12,7 +12,9 @@ use std::{
 };
 
 use drive::{Drive, Engine};
-use support::{FunctionExt as _, at, by_address, by_id, inventory, mapping, nic, policy, up};
+use support::{
+    FunctionExt as _, at, bound, by_address, by_id, inventory, mapping, nic, policy, up,
+};
 use vfio_bindd::{
     engine::{
         event::{Effect, Event, Outcome, Unfinished},
@@ -136,7 +138,7 @@ impl Drive for Host {
                     }
                 } else {
                     let function = self.inventory.get_mut(action.address).unwrap();
-                    Outcome::Bound(function.driver.replace(action.driver.to_owned()))
+                    bound(&action, function.driver.replace(action.driver.clone()))
                 };
                 Some(Event::Applied(action.address, outcome))
             }

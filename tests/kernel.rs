@@ -33,6 +33,7 @@ fn order(detach: Option<&str>) -> Order {
         address: at(NIC),
         id: "8086:10d3".parse().unwrap(),
         driver: "vfio-pci".to_owned(),
+        module: None,
         detach: detach.map(str::to_owned),
         allow: BTreeSet::new(),
         mappings: vec!["nic".to_owned()],
@@ -61,6 +62,14 @@ fn with_interface() -> Fake {
 
 fn run(fake: &Fake, order: &Order) -> Outcome {
     fake.look(|look| apply(look, fake, order))
+}
+
+fn bound(from: Option<String>) -> Outcome {
+    Outcome::Bound {
+        from,
+        driver: "vfio-pci".to_owned(),
+        fallback: None,
+    }
 }
 
 fn evidence(fake: &Fake) -> Vec<String> {
@@ -126,7 +135,7 @@ fn a_scan_finds_all_facts_and_reads_nothing_that_takes_a_lock() {
 #[test]
 fn a_driverless_function_is_bound_and_its_twin_is_not() {
     let fake = host();
-    assert_eq!(run(&fake, &order(None)), Outcome::Bound { from: None });
+    assert_eq!(run(&fake, &order(None)), bound(None));
     assert_eq!(fake.driver(NIC).as_deref(), Some("vfio-pci"));
     assert_eq!(fake.driver("0000:02:00.0"), None);
     assert_eq!(
@@ -144,7 +153,7 @@ fn a_driverless_function_is_bound_and_its_twin_is_not() {
 fn an_override_that_is_equal_is_not_rewritten() {
     let fake = host();
     fake.set_override(NIC, "vfio-pci");
-    assert_eq!(run(&fake, &order(None)), Outcome::Bound { from: None });
+    assert_eq!(run(&fake, &order(None)), bound(None));
     assert_eq!(
         fake.writes(),
         ["bus/pci/drivers/vfio-pci/bind=0000:01:00.0"]
@@ -167,7 +176,7 @@ fn an_idle_native_driver_is_unbound_first() {
     let fake = with_interface();
     assert_eq!(evidence(&fake), Vec::<String>::new());
     let from = Some("e1000e".to_owned());
-    assert_eq!(run(&fake, &order(Some("e1000e"))), Outcome::Bound { from });
+    assert_eq!(run(&fake, &order(Some("e1000e"))), bound(from));
     assert_eq!(fake.driver(NIC).as_deref(), Some("vfio-pci"));
 }
 
@@ -185,7 +194,7 @@ fn what_came_into_use_since_the_plan_is_refused() {
     let mut allowed = order(Some("e1000e"));
     allowed.allow.insert("network".to_owned());
     let from = Some("e1000e".to_owned());
-    assert_eq!(run(&fake, &allowed), Outcome::Bound { from });
+    assert_eq!(run(&fake, &allowed), bound(from));
 }
 
 #[test]
@@ -201,7 +210,7 @@ fn a_display_without_a_driver_that_the_console_is_drawn_on_is_refused() {
     assert_eq!(fake.writes(), Vec::<String>::new());
     let mut allowed = order(None);
     allowed.allow.insert("console".to_owned());
-    assert_eq!(run(&fake, &allowed), Outcome::Bound { from: None });
+    assert_eq!(run(&fake, &allowed), bound(None));
 }
 
 #[test]
@@ -264,7 +273,7 @@ fn a_missing_driver_is_loaded_before_anything_is_unbound() {
     assert!(text.contains("vfio_pci not found"), "{text}");
     assert_eq!(without.writes(), Vec::<String>::new());
     without.has_module("vfio-pci");
-    assert_eq!(run(&without, &order(None)), Outcome::Bound { from: None });
+    assert_eq!(run(&without, &order(None)), bound(None));
 }
 
 #[test]
@@ -287,7 +296,7 @@ fn when_vfio_says_no_the_host_gets_its_function_back() {
 fn a_function_that_is_not_ready_yet_is_tried_again() {
     let fake = host();
     fake.with(|kernel| kernel.not_yet = 2);
-    assert_eq!(run(&fake, &order(None)), Outcome::Bound { from: None });
+    assert_eq!(run(&fake, &order(None)), bound(None));
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::{
 };
 
 use drive::{Drive, Engine};
-use support::{FunctionExt as _, at, by_address, by_id, mapping, nic, policy};
+use support::{FunctionExt as _, at, bound, by_address, by_id, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
-        event::{Effect, Event, Noted, Outcome, Standing},
+        event::{Effect, Event, Noted, Standing},
         report::Report,
         restore::Returned,
         snapshot::{DaemonState, FunctionState, MappingState},
@@ -187,7 +187,7 @@ impl Drive for Host {
                     entry.0.clone_from(&from);
                 }
                 entry.1 = Standing::Taken;
-                Some(Event::Applied(address, Outcome::Bound(from)))
+                Some(Event::Applied(address, bound(&action, from)))
             }
             Effect::Restore { address, together } => {
                 self.done.push(format!("restore {address}"));

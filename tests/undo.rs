@@ -94,6 +94,7 @@ impl Host {
             address: at(NIC),
             id: "8086:10d3".parse().unwrap(),
             driver: "vfio-pci".to_owned(),
+            module: None,
             detach: native,
             allow: BTreeSet::new(),
             mappings: vec!["nic".to_owned()],
@@ -409,7 +410,7 @@ fn entries_of_another_boot_or_device_are_void() {
     let host = Host::taken((Some("e1000e"), None));
     host.fake.replug(NIC);
     assert_eq!(host.restore(), Returned::Untaken { text: void });
-    assert!(matches!(host.apply(), Outcome::Bound { from: None }));
+    assert!(matches!(host.apply(), Outcome::Bound { from: None, .. }));
     assert_eq!(host.entry().former.driver, None);
     assert_eq!(host.restore(), given((None, None)));
     host.fake.unplug(NIC);

@@ -455,6 +455,7 @@ fn a_vf_that_the_host_gets_back_gets_its_native_driver() {
         address: at(VF),
         id: "8086:10d3".parse().unwrap(),
         driver: "vfio-pci".to_owned(),
+        module: None,
         detach: Some("e1000e".to_owned()),
         allow: BTreeSet::new(),
         mappings: vec!["vfs".to_owned()],

@@ -252,19 +252,19 @@ fn check(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> 
     }
     if json {
         let none = Vec::new();
-        let (valid, errors, notices, mappings) = match &result {
+        let (valid, errors, mappings) = match &result {
             Ok(config) => {
                 let names: Vec<_> = config.policy.mappings.keys().collect();
-                (true, none.as_slice(), config.notices.as_slice(), names)
+                (true, none.as_slice(), names)
             }
-            Err(errors) => (false, errors.diagnostics(), none.as_slice(), Vec::new()),
+            Err(errors) => (false, errors.diagnostics(), Vec::new()),
         };
         let files: Vec<_> = sources.iter().map(|source| &source.name).collect();
         print_json(
             out,
             &json!({
                 "valid": valid, "files": files, "mappings": mappings,
-                "errors": errors, "notices": notices,
+                "errors": errors,
             }),
         )?;
         return result
@@ -272,9 +272,6 @@ fn check(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> 
             .map_err(|_| Stop::new(Exit::Usage, String::new()));
     }
     let config = result.map_err(|errors| local::invalid(&errors))?;
-    for notice in &config.notices {
-        tell(&notice.to_string());
-    }
     let files = match sources.as_slice() {
         [] => "no config file; the empty config".to_owned(),
         sources => {

@@ -12,9 +12,9 @@ use std::{
 
 use super::{commands::tell, local, worker};
 use crate::kernel::{
-    apply::Modprobe,
     early::{self, HANDED, Stage, Task, state_directory},
     host::ThisHost,
+    modules::Modprobe,
     sysfs::HostSysfs,
     usage::{Look, Tables},
 };

@@ -15,10 +15,10 @@ use std::{
 
 use super::{local, worker};
 use crate::kernel::{
-    apply::Modprobe,
     early::{self, HANDED, Stage, Task, state_directory},
     host::ThisHost,
     image,
+    modules::Modprobe,
     sysfs::HostSysfs,
     usage::{Look, Tables},
 };

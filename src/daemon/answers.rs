@@ -74,7 +74,15 @@ pub(super) fn helped(
 
 fn ended(outcome: order::Outcome) -> Outcome {
     match outcome {
-        order::Outcome::Bound { from } => Outcome::Bound(from),
+        order::Outcome::Bound {
+            from,
+            driver,
+            fallback,
+        } => Outcome::Bound {
+            from,
+            driver,
+            fallback,
+        },
         order::Outcome::AlreadyBound => Outcome::AlreadyBound,
         order::Outcome::Gone => Outcome::Gone,
         order::Outcome::Refused { text } => Outcome::Refused(text),

@@ -11,6 +11,8 @@ use crate::{
 
 /// A function was bound.
 pub const BOUND: &str = "b08eb4cfcc422eefc27fc98cdd0fcac7";
+/// A function got vfio-pci for want of a variant driver.
+pub const FELL_BACK: &str = "8ce3e044de4c4d5e8db04e70d0c4e0b9";
 /// Binding a function failed.
 pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
 /// The host has a function back.
@@ -72,6 +74,22 @@ pub fn report(report: &Report) {
                 VFIO_DRIVER = driver,
                 VFIO_STEP = "apply",
                 "{address} bound to {driver} for {names}: {why}; {before}"
+            );
+        }
+        Report::FellBack {
+            address,
+            driver,
+            mappings,
+            text,
+        } => {
+            let names = mappings.join(", ");
+            tracing::warn!(
+                MESSAGE_ID = FELL_BACK,
+                VFIO_ADDRESS = %address,
+                VFIO_MAPPING = names,
+                VFIO_DRIVER = driver,
+                VFIO_STEP = "apply",
+                "{address} gets {driver} for {names}, and no variant driver: {text}"
             );
         }
         Report::NotBound {

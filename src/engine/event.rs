@@ -139,8 +139,16 @@ pub enum Standing {
 /// How an action ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The wanted driver has it now; it had this one before.
-    Bound(Option<String>),
+    /// The wanted driver has it now.
+    Bound {
+        /// The driver that had it before.
+        from: Option<String>,
+        /// The driver.
+        driver: String,
+        /// Why it is vfio-pci and not the variant driver that was meant, if so:
+        /// a clause.
+        fallback: Option<String>,
+    },
     /// The wanted driver had it already.
     AlreadyBound,
     /// It is not there.

@@ -168,14 +168,26 @@ impl State {
             return;
         };
         match outcome {
-            Outcome::Bound(from) => {
+            Outcome::Bound {
+                from,
+                driver,
+                fallback,
+            } => {
                 self.vouch_for(address, from.as_deref());
-                self.handed_over(address, action.driver);
+                self.handed_over(address, &driver);
                 self.retries.forget(address);
                 self.undo.took(address, action.mappings.clone());
+                if let Some(text) = fallback.or(action.fallback) {
+                    effects.push(Effect::Report(Report::FellBack {
+                        address,
+                        driver: driver.clone(),
+                        mappings: action.mappings.clone(),
+                        text,
+                    }));
+                }
                 effects.push(Effect::Report(Report::Bound {
                     address,
-                    driver: action.driver.to_owned(),
+                    driver,
                     mappings: action.mappings,
                     why: action.why,
                     from,

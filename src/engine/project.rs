@@ -2,7 +2,7 @@
 //!
 //! Pure. Owns what each public state means.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     coldplug::{Coldplug, UDEV_FIRST},
@@ -17,7 +17,7 @@ use crate::{
     policy::{
         drift::Drift,
         model::Policy,
-        plan::{MappingPlan, Plan, Verdict},
+        plan::{Chosen, MappingPlan, Plan, Verdict},
     },
 };
 
@@ -127,12 +127,16 @@ impl View<'_> {
         }
         match worst {
             (FunctionState::Bound, _) if plan.verdict == Verdict::Ready => {
-                let mut reason = String::new();
+                let mut reasons = Vec::new();
                 if !plan.refusals.is_empty() {
-                    // Writing to a string cannot fail.
-                    write!(reason, "{} passed over", plan.refusals.len()).unwrap_or_default();
+                    reasons.push(format!("{} passed over", plan.refusals.len()));
                 }
-                (MappingState::Bound, reason)
+                let fell_back = plan.functions.iter().filter(|one| !lesser(one).is_empty());
+                match fell_back.count() {
+                    0 => {}
+                    count => reasons.push(format!("{count} without a variant driver")),
+                }
+                (MappingState::Bound, reasons.join(", "))
             }
             (FunctionState::Stuck, reason) => (MappingState::Stuck, reason),
             (FunctionState::Refused, reason) => (MappingState::Refused, reason),
@@ -244,7 +248,10 @@ impl View<'_> {
             for chosen in &plan.functions {
                 let (state, reason) = match plan.verdict {
                     Verdict::Released => self.leaving(chosen.address, chosen.bound),
-                    _ => self.function(chosen.address, chosen.bound),
+                    _ => match self.function(chosen.address, chosen.bound) {
+                        (FunctionState::Bound, _) => (FunctionState::Bound, lesser(chosen)),
+                        other => other,
+                    },
                 };
                 add(chosen.address, Some(name), state, reason);
             }
@@ -265,6 +272,15 @@ impl View<'_> {
         }
         views
     }
+}
+
+/// What is said of a bound function that has vfio-pci although there may be a
+/// better driver; empty of the others.
+fn lesser(chosen: &Chosen) -> String {
+    let pick = chosen.driver.as_ref().filter(|pick| pick.fell_back);
+    pick.map_or_else(String::new, |pick| {
+        format!("has {}: {}", pick.driver, pick.why)
+    })
 }
 
 /// What a helper does, for "does not come back from ...".

@@ -20,6 +20,17 @@ pub enum Report {
         /// The driver that it had before.
         from: Option<String>,
     },
+    /// A function gets vfio-pci, and not the variant driver that is made for it.
+    FellBack {
+        /// The function.
+        address: Address,
+        /// The driver that it gets.
+        driver: String,
+        /// The mappings that want it.
+        mappings: Vec<String>,
+        /// Why, in words.
+        text: String,
+    },
     /// Binding a function did not work; it is tried again.
     NotBound {
         /// The function.

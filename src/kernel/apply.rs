@@ -6,55 +6,16 @@
 //! somebody else set. Success is what is read back: `drivers_probe` and
 //! `unbind` report success without it (Linux 6.1 drivers/base/bus.c).
 
-use std::process::Command;
-
 use super::{
     inspect::driver_override,
+    modules::Modules,
     order::{Order, Outcome, Step},
     steps::{self, Failure, driver, identity},
     undo::{Entry, Journal, UndoError},
-    usage::{Look, usage, words},
+    usage::{Look, usage},
+    variant,
 };
 use crate::policy::guard;
-
-/// How a module is loaded.
-pub trait Modules {
-    /// Loads the module, or does nothing if it is there.
-    ///
-    /// # Errors
-    /// What went wrong, in words.
-    fn load(&self, name: &str) -> Result<(), String>;
-}
-
-/// `modprobe`.
-#[derive(Clone, Copy, Debug)]
-pub struct Modprobe;
-
-impl Modules for Modprobe {
-    fn load(&self, name: &str) -> Result<(), String> {
-        let output = Command::new("/sbin/modprobe")
-            .args(["--", name])
-            .env_clear()
-            .output()
-            .map_err(|error| format!("modprobe cannot be run: {}", words(&error)))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&output.stderr);
-        Err(format!("modprobe {name}: {}", on_one_line(&text)))
-    }
-}
-
-/// What modprobe says, line by line, as one clause.
-fn on_one_line(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        let line = line.trim().trim_start_matches("modprobe: ");
-        line.trim_start_matches("ERROR: ")
-            .trim_start_matches("FATAL: ")
-    });
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    lines.join("; ")
-}
 
 /// Carries out `order`.
 pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
@@ -75,7 +36,11 @@ pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
         return Outcome::Refused { text };
     }
     match carry_out(look, modules, order, before.as_deref()) {
-        Ok(()) => Outcome::Bound { from: before },
+        Ok((driver, fallback)) => Outcome::Bound {
+            from: before,
+            driver,
+            fallback,
+        },
         Err(_) if identity(sysfs, address).is_none() => Outcome::Gone,
         Err(Failure { step, text }) => Outcome::Failed { step, text },
     }
@@ -98,29 +63,55 @@ pub(super) fn objection(look: Look<'_>, order: &Order, before: Option<&str>) -> 
     Some(format!("is in use by now: {evidence}"))
 }
 
+/// The order with the driver that the function gets, which is loaded; and why
+/// that is not the variant driver that was meant, if so.
+pub(super) fn settle(
+    look: Look<'_>,
+    modules: &impl Modules,
+    order: &Order,
+) -> Result<(Order, Option<String>), Failure> {
+    let sysfs = look.sysfs;
+    let Some(module) = &order.module else {
+        let driver = &order.driver;
+        steps::load(sysfs, modules, driver, &driver.replace('-', "_"))?;
+        return Ok((order.clone(), None));
+    };
+    match variant::load(sysfs, modules, module) {
+        Ok(driver) => Ok((order.with(driver), None)),
+        Err(text) => {
+            let (order, _) = settle(look, modules, &order.plain())?;
+            Ok((order, Some(text)))
+        }
+    }
+}
+
+/// The driver that has the function then, and why it is not the variant driver
+/// that was meant, if so.
 fn carry_out(
     look: Look<'_>,
     modules: &impl Modules,
     order: &Order,
     before: Option<&str>,
-) -> Result<(), Failure> {
+) -> Result<(String, Option<String>), Failure> {
     let (sysfs, address) = (look.sysfs, order.address);
-    let wanted = order.driver.as_str();
     // Before the unbind: a host without the driver keeps what it has.
-    steps::load(sysfs, modules, wanted, &wanted.replace('-', "_"))?;
-    let journal = order.undo.as_deref().map(Journal::new);
-    if let Some(journal) = &journal {
-        note(look, journal, order)
-            .map_err(|error| Failure::new(Step::Journal, error.to_string()))?;
-    }
+    let (mut order, mut fallback) = settle(look, modules, order)?;
     let theirs = driver_override(sysfs, address);
-    steps::set_override(sysfs, look.host, address, Some(wanted))?;
+    hold(look, &order)?;
     if let Some(native) = before {
         steps::unbind(sysfs, address, native)?;
     }
-    let mut failure = match steps::bind(sysfs, address, wanted) {
-        Ok(()) => return Ok(()),
-        Err(failure) => failure,
+    let mut bound = steps::bind(sysfs, address, &order.driver);
+    if let Err(Failure { step, text }) = &bound
+        && order.module.is_some()
+        && driver(sysfs, address).is_none()
+    {
+        fallback = Some(format!("{}: {text}", step.as_str()));
+        order = order.plain();
+        bound = bind_plain(look, modules, &order);
+    }
+    let Err(mut failure) = bound else {
+        return Ok((order.driver, fallback));
     };
     if let Some(native) = before
         && driver(sysfs, address).is_none()
@@ -128,10 +119,11 @@ fn carry_out(
         // The host gets its function back.
         let before = (Some(native), theirs.as_deref());
         let back = steps::let_native(look, address, order.undo.as_deref())
-            .and_then(|()| steps::give_back(sysfs, look.host, address, wanted, before));
+            .and_then(|()| steps::give_back(sysfs, look.host, address, &order.driver, before));
         let how = match back {
             Ok(()) => {
                 // What becomes of it now is the host's, and nothing to undo.
+                let journal = order.undo.as_deref().map(Journal::new);
                 let dropped = journal.map_or(Ok(()), |journal| journal.drop_if(address, before));
                 let trouble = dropped.map_or_else(|error| format!("; {error}"), |()| String::new());
                 format!("{trouble}; {native} has it back")
@@ -143,32 +135,29 @@ fn carry_out(
     Err(failure)
 }
 
+/// Keeps other drivers from the function; what it was is written down first.
+pub(super) fn hold(look: Look<'_>, order: &Order) -> Result<(), Failure> {
+    if let Some(undo) = &order.undo {
+        note(look, &Journal::new(undo), order)
+            .map_err(|error| Failure::new(Step::Journal, error.to_string()))?;
+    }
+    steps::set_override(look.sysfs, look.host, order.address, Some(&order.driver))
+}
+
+/// Binds vfio-pci where a variant driver would not have the function.
+fn bind_plain(look: Look<'_>, modules: &impl Modules, order: &Order) -> Result<(), Failure> {
+    let (order, _) = settle(look, modules, order)?;
+    hold(look, &order)?;
+    steps::bind(look.sysfs, order.address, &order.driver)
+}
+
 /// Writes down what the function is now, unless it is known what it was before
 /// an apply that was broken off changed it.
-pub(super) fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoError> {
+fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoError> {
     let known = journal.read(order.address)?;
     let entry = Entry::of_taken(look, order, known.as_ref())?;
     if known.as_ref() == Some(&entry) {
         return Ok(());
     }
     journal.write(&entry)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modprobe_is_quoted_on_one_line() {
-        let text = "modprobe: ERROR: Error running install command '/bin/false' for module x: \
-                    retcode 1\nmodprobe: ERROR: could not insert 'x': Invalid argument\n\n";
-        let wanted = "Error running install command '/bin/false' for module x: retcode 1; \
-                      could not insert 'x': Invalid argument";
-        assert_eq!(on_one_line(text), wanted);
-        let text = "modprobe: FATAL: Module x not found in directory /lib/modules/6.12\n";
-        assert_eq!(
-            on_one_line(text),
-            "Module x not found in directory /lib/modules/6.12"
-        );
-    }
 }

@@ -7,6 +7,7 @@
 use super::{
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::{Look, usage},
+    variant::variant,
 };
 use crate::pci::{address::Address, function::Inspection};
 
@@ -28,6 +29,7 @@ pub fn inspect(look: Look<'_>, address: Address, serial_known: bool) -> Option<I
         usage: usage(look, address),
         direct_regions: direct(&of_group("reserved_regions").unwrap_or_default()),
         no_iommu: of_group("name").as_deref() == Some("vfio-noiommu"),
+        variant: variant(look, address),
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pci::{address::Address, id::PciId},
-    policy::plan::Action,
+    policy::{model::VFIO_PCI, plan::Action},
 };
 
 /// What a helper is asked to do.
@@ -19,6 +19,9 @@ pub struct Order {
     pub id: PciId,
     /// The wanted driver.
     pub driver: String,
+    /// The module whose driver is wanted, whatever it is called; vfio-pci is
+    /// bound if there is none, or if it does not take the function.
+    pub module: Option<String>,
     /// The native driver that may be unbound, if it is still idle.
     pub detach: Option<String>,
     /// Guards that do not hold for this function.
@@ -37,7 +40,8 @@ impl Order {
         Self {
             address: action.address,
             id: action.id,
-            driver: action.driver.to_owned(),
+            driver: action.driver.clone(),
+            module: action.module.clone(),
             detach: action.detach.clone(),
             allow: action
                 .allow
@@ -46,6 +50,22 @@ impl Order {
                 .collect(),
             mappings: action.mappings.clone(),
             undo,
+        }
+    }
+
+    /// The same, with what the driver of its module is called.
+    pub(super) fn with(&self, driver: String) -> Self {
+        Self {
+            driver,
+            ..self.clone()
+        }
+    }
+
+    /// The same for vfio-pci.
+    pub(super) fn plain(&self) -> Self {
+        Self {
+            module: None,
+            ..self.with(VFIO_PCI.to_owned())
         }
     }
 }
@@ -58,6 +78,11 @@ pub enum Outcome {
     Bound {
         /// The driver that had it before.
         from: Option<String>,
+        /// The driver.
+        driver: String,
+        /// Why it is vfio-pci and not the variant driver that was meant, if so:
+        /// a clause.
+        fallback: Option<String>,
     },
     /// The wanted driver had it already.
     AlreadyBound,

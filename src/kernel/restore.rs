@@ -15,7 +15,7 @@ use super::{
     usage::{Look, usage},
 };
 use crate::{
-    kernel::apply::Modules,
+    kernel::modules::Modules,
     pci::{address::Address, function::is_vfio_driver},
     policy::guard,
 };

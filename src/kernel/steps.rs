@@ -6,10 +6,10 @@
 use std::{io, path::Path, thread, time::Duration};
 
 use super::{
-    apply::Modules,
     autoprobe,
     host::Host,
     inspect::{self, driver_in_uevent},
+    modules::Modules,
     order::Step,
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::{Look, words},
@@ -82,9 +82,12 @@ pub(super) fn load(
     let fail = |text| Failure::new(Step::LoadModule, text);
     modules.load(module).map_err(fail)?;
     if sysfs.list(&place).is_err() {
-        return Err(fail(format!(
-            "the module is loaded and there is no driver {driver}"
-        )));
+        let loaded = sysfs.list(&format!("module/{module}")).is_ok();
+        return Err(fail(if loaded {
+            format!("the module {module} is loaded and there is no driver {driver}")
+        } else {
+            format!("the module {module} was not loaded")
+        }));
     }
     Ok(())
 }

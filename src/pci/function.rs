@@ -138,6 +138,25 @@ pub struct Inspection {
     /// behind it (drivers/vfio/group.c, `vfio_noiommu_group_alloc`, v6.12).
     #[serde(default, skip_serializing_if = "is_false")]
     pub no_iommu: bool,
+    /// The variant driver that the kernel's modules have for it, `None` if they
+    /// have vfio-pci only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+}
+
+/// The vfio driver beside vfio-pci that is made for a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// It is in this module.
+    Module {
+        /// The module's name, as the kernel has it: `mlx5_vfio_pci`.
+        module: String,
+        /// The alias that names it, `vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i*`.
+        alias: String,
+    },
+    /// Nobody can tell whether there is one, for this reason: a clause.
+    Unknown(String),
 }
 
 /// Drivers that hand a function to userspace through vfio: bound to one of

@@ -17,4 +17,5 @@ pub mod pin;
 pub mod plan;
 pub mod resolve;
 pub mod selector;
+pub mod variant;
 pub mod vfs;

@@ -12,6 +12,21 @@ use super::{guard::Guard, selector::Selector};
 /// The driver that functions are bound to unless a mapping says otherwise.
 pub const VFIO_PCI: &str = "vfio-pci";
 
+/// The drivers that a mapping may name, as they are called in sysfs. Any driver
+/// can be forced on any function by its override, and most would ruin it; these
+/// are the vfio drivers of Linux 7.3 (drivers/vfio/pci, `struct pci_driver`).
+pub const VFIO_DRIVERS: [&str; 9] = [
+    VFIO_PCI,
+    "mlx5_vfio_pci",
+    "nvgrace_gpu_vfio_pci",
+    "hisi_acc_vfio_pci",
+    "pds_vfio_pci",
+    "qat_vfio_pci",
+    "virtio_vfio_pci",
+    "ism_vfio_pci",
+    "xe-vfio-pci",
+];
+
 /// A whole validated config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -83,22 +98,38 @@ impl fmt::Display for Expect {
     }
 }
 
-/// The driver that a mapping's functions are bound to.
+/// The driver that a mapping's functions are bound to. What it comes to for one
+/// function is `variant`'s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriverChoice {
     /// `driver = "vfio-pci"`.
     #[default]
     VfioPci,
-    /// `driver = "auto"`: the best variant driver. Not honoured yet: vfio-pci.
+    /// `driver = "auto"`: the variant driver that is made for the function, or
+    /// vfio-pci.
     Auto,
+    /// Another one of [`VFIO_DRIVERS`], `driver = "mlx5_vfio_pci"`.
+    Variant(&'static str),
 }
 
 impl DriverChoice {
-    /// The driver's name in sysfs.
+    /// The choice of one of [`VFIO_DRIVERS`].
     #[must_use]
-    pub const fn driver(self) -> &'static str {
+    pub fn named(name: &'static str) -> Self {
+        if name == VFIO_PCI {
+            Self::VfioPci
+        } else {
+            Self::Variant(name)
+        }
+    }
+
+    /// The value of `driver` in a config.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::VfioPci | Self::Auto => VFIO_PCI,
+            Self::VfioPci => VFIO_PCI,
+            Self::Auto => "auto",
+            Self::Variant(name) => name,
         }
     }
 }

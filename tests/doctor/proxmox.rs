@@ -1,11 +1,14 @@
 //! Resource mappings of Proxmox VE.
 
-use vfio_bindd::policy::doctor::{
-    Level,
-    facts::{MapEntry, Proxmox, RawDevice, Seen},
+use vfio_bindd::policy::{
+    doctor::{
+        Level,
+        facts::{MapEntry, Proxmox, RawDevice, Seen},
+    },
+    model::DriverChoice,
 };
 
-use crate::{only, with_facts};
+use crate::{GPU, config, examined, facts, host, only, unwell, with_facts};
 
 #[test]
 fn proxmox_mappings_that_drifted_stop_guests() {
@@ -23,7 +26,7 @@ fn proxmox_mappings_that_drifted_stop_guests() {
         with_facts(|facts| {
             facts.proxmox = Seen::Known(Some(Proxmox {
                 entries: vec![entry],
-                raw: Vec::new(),
+                ..Proxmox::default()
             }));
         })
     };
@@ -85,8 +88,8 @@ fn proxmox_mappings_that_drifted_stop_guests() {
         };
         with_facts(|facts| {
             facts.proxmox = Seen::Known(Some(Proxmox {
-                entries: Vec::new(),
                 raw: vec![raw],
+                ..Proxmox::default()
             }));
         })
     };
@@ -100,4 +103,53 @@ fn proxmox_mappings_that_drifted_stop_guests() {
         );
     }
     assert_eq!(raw("02:00"), []);
+}
+
+#[test]
+fn a_guest_must_leave_a_variant_driver_alone() {
+    let entry = MapEntry {
+        place: "/etc/pve/mapping/pci.cfg:2".to_owned(),
+        mapping: "gpu".to_owned(),
+        path: "0000:01:00".to_owned(),
+        id: "10de:2684".to_owned(),
+        subsystem: Some("8086:0000".to_owned()),
+        group: Some("256".to_owned()),
+    };
+    let on = |driver: &str, rebound: &str| {
+        let mut host = host();
+        let gpu = host.get_mut(GPU.parse().unwrap()).unwrap();
+        gpu.driver = Some(driver.to_owned());
+        let mut facts = facts();
+        facts.proxmox = Seen::Known(Some(Proxmox {
+            entries: vec![entry.clone()],
+            rebound: vec![RawDevice {
+                place: "/etc/pve/qemu-server/100.conf:9".to_owned(),
+                path: rebound.to_owned(),
+            }],
+            ..Proxmox::default()
+        }));
+        let mut policy = config();
+        for mapping in policy.mappings.values_mut() {
+            mapping.driver = DriverChoice::Auto;
+        }
+        examined(Some(&facts), &host, &policy)
+    };
+    for path in ["gpu", "01:00", "0000:07:00;0000:01:00.0"] {
+        only(
+            &unwell(on("nvgrace_gpu_vfio_pci", path)),
+            Level::Fail,
+            "proxmox",
+            "100.conf:9 would take 0000:01:00.0 from nvgrace_gpu_vfio_pci",
+            "add driver=keep",
+        );
+        assert_eq!(unwell(on("vfio-pci", path)), []);
+    }
+    for path in ["nic", "02:00"] {
+        let findings = on("nvgrace_gpu_vfio_pci", path);
+        let told = findings
+            .iter()
+            .any(|one| one.text.ends_with("needs driver=keep"));
+        assert!(told, "{findings:#?}");
+        assert_eq!(unwell(findings), []);
+    }
 }

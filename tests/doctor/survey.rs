@@ -344,6 +344,10 @@ fn a_survey_finds_what_a_host_has() {
                 place: "/etc/pve/qemu-server/100.conf:1".to_owned(),
                 path: "02:00".to_owned(),
             }],
+            rebound: vec![RawDevice {
+                place: "/etc/pve/qemu-server/100.conf:1".to_owned(),
+                path: "02:00".to_owned(),
+            }],
         }))
     );
 }

@@ -2,7 +2,7 @@
 
 use vfio_bindd::{
     engine::{
-        event::{Effect, Event, Outcome},
+        event::{Effect, Event},
         snapshot::DaemonState,
         state::State,
     },
@@ -12,7 +12,7 @@ use vfio_bindd::{
 
 use crate::{
     drive::{Drive, Engine},
-    support::{FunctionExt as _, at, by_id, mapping, nic, policy, up},
+    support::{FunctionExt as _, at, bound, by_id, mapping, nic, policy, up},
 };
 
 const A: &str = "0000:01:00.0";
@@ -75,8 +75,8 @@ impl Drive for Host {
             }
             Effect::Apply(action) => {
                 let function = self.inventory.get_mut(action.address).unwrap();
-                let from = function.driver.replace(action.driver.to_owned());
-                Some(Event::Applied(action.address, Outcome::Bound(from)))
+                let from = function.driver.replace(action.driver.clone());
+                Some(Event::Applied(action.address, bound(&action, from)))
             }
             Effect::Vouch(known) => {
                 let state = self.engine.state.snapshot().state;

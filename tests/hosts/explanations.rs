@@ -101,7 +101,7 @@ fn an_explanation_reads_back_and_says_what_the_plan_says() {
             let deed = told.action.map(|deed| deed.driver);
             let mut actions = plan.actions.iter();
             let action = actions.find(|one| one.address == function.address);
-            assert_eq!(deed.as_deref(), action.map(|one| one.driver));
+            assert_eq!(deed.as_deref(), action.map(|one| one.driver.as_str()));
         }
         for (name, planned) in &plan.mappings {
             let target = Target::Mapping(name.clone());

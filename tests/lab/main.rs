@@ -46,6 +46,7 @@ const GROUPS: &[Group] = &[
             scenarios::bus::SCENARIOS,
             scenarios::explain::SCENARIOS,
             scenarios::faults::SCENARIOS,
+            scenarios::variant::SCENARIOS,
             scenarios::doctor::SCENARIOS,
             scenarios::package::LAST,
         ],
@@ -83,6 +84,7 @@ const GROUPS: &[Group] = &[
             scenarios::package::BOOKWORM,
             scenarios::arrival::SCENARIOS,
             scenarios::faults::SCENARIOS,
+            scenarios::variant::SCENARIOS,
         ],
     },
 ];

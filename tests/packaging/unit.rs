@@ -100,6 +100,7 @@ fn it_is_hardened() {
         "ProtectHostname=yes",
         "ProtectKernelLogs=yes",
         "ProtectKernelModules=yes",
+        "BindReadOnlyPaths=-/usr/lib/modules/%v:/run/vfio-bindd/modules",
         "ProtectKernelTunables=yes",
         "ProtectSystem=strict",
         "ReadWritePaths=/sys/bus/pci /sys/devices",

@@ -17,12 +17,15 @@ use std::{
 };
 
 use rustix::io::Errno;
-use vfio_bindd::kernel::{
-    apply::Modules,
-    dev_watch::DevWatch,
-    host::{Host, Network, Open, OpenNode, OpenVfioDevice, Stat},
-    sysfs::Sysfs,
-    usage::{Look, Tables},
+use vfio_bindd::{
+    kernel::{
+        dev_watch::DevWatch,
+        host::{Host, Network, Open, OpenNode, OpenVfioDevice, Stat},
+        modules::Modules,
+        sysfs::Sysfs,
+        usage::{Look, Tables},
+    },
+    pci::function::is_vfio_driver,
 };
 
 /// The fake's whole state.
@@ -37,6 +40,8 @@ pub(crate) struct Kernel {
     drivers: BTreeSet<String>,
     /// Drivers that modprobe can bring.
     modules: BTreeSet<String>,
+    /// Modules with their PCI drivers that modprobe can bring, beside those.
+    variants: BTreeMap<String, Vec<String>>,
     /// Addresses at which vfio-pci's probe says EINVAL.
     pub(crate) bad_probe: BTreeSet<String>,
     /// Drivers whose probe says EIO.
@@ -193,6 +198,24 @@ impl Fake {
         });
     }
 
+    /// modprobe can bring the module, which has these PCI drivers.
+    pub(crate) fn has_variant(&self, module: &str, drivers: &[&str]) {
+        let drivers = drivers.iter().map(|name| (*name).to_owned()).collect();
+        self.with(|kernel| kernel.variants.insert(module.to_owned(), drivers));
+    }
+
+    /// The running kernel's modules have these aliases.
+    pub(crate) fn aliases(&self, lines: &str) {
+        self.with(|kernel| {
+            let files = [
+                ("/proc/sys/kernel/osrelease", "6.12\n"),
+                ("/lib/modules/6.12/modules.alias", lines),
+            ];
+            let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
+            kernel.host_files.extend(files);
+        });
+    }
+
     pub(crate) fn has_module(&self, driver: &str) {
         self.with(|kernel| kernel.modules.insert(driver.to_owned()));
     }
@@ -341,6 +364,20 @@ impl Kernel {
         self.modules.remove(driver);
     }
 
+    /// Registers a driver, which binds all driverless functions that match.
+    fn register(&mut self, driver: &str) {
+        self.drivers.insert(driver.to_owned());
+        let overrides = self.overrides.iter();
+        let waiting: Vec<_> = overrides
+            .filter(|(_, wanted)| *wanted == driver)
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in waiting {
+            // A probe that fails is the log's matter, not the registration's.
+            drop(self.bind_to(driver, &address));
+        }
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))
@@ -367,7 +404,7 @@ impl Kernel {
         let wanted = self.overrides.get(address);
         let matches = match wanted {
             Some(wanted) => wanted == driver,
-            None => !driver.starts_with("vfio"),
+            None => !is_vfio_driver(driver),
         };
         if !matches || (wanted.is_none() && !self.is_probed(address)) {
             return Err(errno(Errno::NODEV));
@@ -665,23 +702,23 @@ impl Host for Fake {
 impl Modules for Fake {
     fn load(&self, name: &str) -> Result<(), String> {
         self.with(|kernel| {
-            let driver = name.replace('_', "-");
-            if !kernel.modules.contains(&driver) {
+            let mut drivers = vec![name.replace('_', "-")];
+            if let Some(others) = kernel.variants.get(name) {
+                drivers.clone_from(others);
+                let place = format!("module/{name}/refcnt");
+                kernel.files.insert(place, "0\n".to_owned());
+            } else if drivers
+                .iter()
+                .any(|driver| !kernel.modules.contains(driver))
+            {
                 return Err(format!("modprobe {name}: FATAL: Module {name} not found"));
             }
-            kernel.drivers.insert(driver.clone());
-            // Registration binds all driverless functions that match at once.
-            let waiting: Vec<_> = kernel
-                .overrides
-                .iter()
-                .filter(|(address, wanted)| {
-                    **wanted == driver && !kernel.bound.contains_key(*address)
-                })
-                .map(|(address, _)| address.clone())
-                .collect();
-            kernel
-                .bound
-                .extend(waiting.into_iter().map(|address| (address, driver.clone())));
+            for driver in drivers {
+                let link = format!("module/{name}/drivers/pci:{driver}");
+                let driver_dir = format!("../../../bus/pci/drivers/{driver}");
+                kernel.links.insert(link, driver_dir);
+                kernel.register(&driver);
+            }
             Ok(())
         })
     }

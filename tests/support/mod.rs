@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vfio_bindd::{
+    engine::event::Outcome,
     pci::{
         address::Address,
         function::{Function, Header, Inspection, Role},
@@ -19,7 +20,7 @@ use vfio_bindd::{
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
         pattern::{AddressPattern, IdPattern, NumaPattern},
-        plan::{Plan, Verdict, plan},
+        plan::{Action, Plan, Verdict, plan},
         resolve::Held,
         selector::{Selector, Term},
     },
@@ -149,6 +150,15 @@ pub(crate) fn planned(inventory: &Inventory, policy: &Policy) -> Plan {
 
 pub(crate) fn bound_by(plan: &Plan) -> Vec<Address> {
     plan.actions.iter().map(|action| action.address).collect()
+}
+
+/// How an action ends that works, for a function that `from` had.
+pub(crate) fn bound(action: &Action, from: Option<String>) -> Outcome {
+    Outcome::Bound {
+        from,
+        driver: action.driver.clone(),
+        fallback: None,
+    }
 }
 
 pub(crate) fn refusal(inventory: &Inventory, policy: &Policy) -> String {

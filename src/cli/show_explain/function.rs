@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{described, done, fails, head, live, nearly, section, spoken};
+use super::{described, done, fails, head, live, nearly, picked, section, spoken};
 use crate::{
     cli::{render::Screen, show::line},
     kernel::names::Names,
@@ -130,6 +130,7 @@ fn in_mapping(name: &str, one: &InMapping) -> Vec<String> {
         }
     }
     lines.extend(against(&one.against));
+    lines.extend(one.picked.iter().map(|pick| format!("  {}", picked(pick))));
     let held_up = one.standing == Some(Standing::Chosen) && one.verdict != Verdict::Ready;
     if held_up && !one.reason.is_empty() {
         lines.push(format!("  but not bound for it: {}", one.reason));

@@ -1,6 +1,6 @@
 //! What people read of a mapping.
 
-use super::{described, done, live, nearly, section, spoken};
+use super::{described, done, live, nearly, picked, section, spoken};
 use crate::{
     cli::{render::Screen, show::line},
     kernel::names::Names,
@@ -51,6 +51,7 @@ pub(super) fn mapping(told: &OfMapping, names: &Names, screen: Screen) -> String
             None => {}
         }
         lines.push(became);
+        lines.extend(one.picked.iter().map(|pick| format!("  {}", picked(pick))));
         lines.extend(one.against.iter().map(|one| format!("  {}", spoken(one))));
         lines
     });

@@ -14,6 +14,7 @@ use crate::{
     policy::{
         explain::{Against, Brief, Deed, Explanation, Live, TermTrial, Trial},
         pin::Pins,
+        variant::Pick,
     },
 };
 
@@ -69,6 +70,10 @@ fn done(deed: &Deed) -> String {
         Some(native) => format!("it would be unbound from {native}, then bound to {driver}"),
         None => format!("it would be bound to {driver}"),
     }
+}
+
+fn picked(pick: &Pick) -> String {
+    format!("driver {}: {}", pick.driver, pick.why)
 }
 
 /// A title and what is below it, if there is anything.

@@ -13,9 +13,9 @@ use std::{
 use super::{Task, VerdictFile};
 use crate::{
     kernel::{
-        apply::Modules,
         host::Host,
         inspect::inspect,
+        modules::Modules,
         order::{Return, Returned},
         restore::restore,
         scan::scan_all,

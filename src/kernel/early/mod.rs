@@ -16,13 +16,13 @@ use std::{
 pub use self::handed::give_back;
 
 use super::{
-    apply::{Modules, note, objection},
+    apply::{self, objection},
     host::Host,
     inspect::inspect,
+    modules::Modules,
     order::Order,
     scan::scan_all,
-    steps::{self, driver, identity},
-    undo::Journal,
+    steps::{self, Failure, driver, identity},
     usage::{Look, words},
     verdicts::VerdictFile,
 };
@@ -173,17 +173,18 @@ fn planned(look: Look<'_>, policy: &Policy, inventory: &mut Inventory) -> Plan {
 
 /// Sets the overrides, so that no other driver gets these functions. Says which
 /// it was done for.
-fn hold<'a>(
+fn hold(
     look: Look<'_>,
     task: Task<'_>,
-    take: &[&'a Action],
+    take: &[&Action],
     tell: &mut dyn FnMut(String),
-) -> Vec<&'a Action> {
+) -> Vec<Order> {
     let undo = task.undo();
     let mut held = Vec::new();
     for action in take {
-        match hold_one(look, &Order::new(action, undo.clone())) {
-            Ok(()) => held.push(*action),
+        let order = Order::new(action, undo.clone());
+        match hold_one(look, &order) {
+            Ok(()) => held.push(order),
             Err(text) => tell(format!("{} is not taken: {text}", action.address)),
         }
     }
@@ -199,11 +200,7 @@ fn hold_one(look: Look<'_>, order: &Order) -> Result<(), String> {
     if let Some(text) = objection(look, order, now.as_deref()) {
         return Err(format!("it {text}"));
     }
-    if let Some(undo) = &order.undo {
-        note(look, &Journal::new(undo), order).map_err(|error| error.to_string())?;
-    }
-    steps::set_override(look.sysfs, look.host, address, Some(&order.driver))
-        .map_err(|failure| failure.text)
+    apply::hold(look, order).map_err(|failure| failure.text)
 }
 
 /// Loads the driver, which binds what waits for it as it registers
@@ -212,38 +209,50 @@ fn hold_one(look: Look<'_>, order: &Order) -> Result<(), String> {
 fn bind(
     look: Look<'_>,
     modules: &impl Modules,
-    held: &[&Action],
+    held: &[Order],
     tell: &mut dyn FnMut(String),
 ) -> usize {
-    let sysfs = look.sysfs;
     let mut bound = 0;
-    for action in held {
-        let (address, wanted) = (action.address, action.driver);
-        let result =
-            steps::load(sysfs, modules, wanted, &wanted.replace('-', "_")).and_then(|()| {
-                if driver(sysfs, address).as_deref() == Some(wanted) {
-                    Ok(())
-                } else {
-                    steps::bind(sysfs, address, wanted)
-                }
-            });
-        match result {
-            Ok(()) => {
+    for order in held {
+        let address = order.address;
+        match bind_one(look, modules, order, tell) {
+            Ok(driver) => {
                 bound += 1;
-                let mappings = action.mappings.join(", ");
+                let mappings = order.mappings.join(", ");
                 tell(format!(
-                    "{address} is taken for {mappings}: {wanted} has it"
+                    "{address} is taken for {mappings}: {driver} has it"
                 ));
             }
             // No other driver can get it, and the daemon tries again.
             Err(failure) => tell(format!(
-                "{address} is kept for {wanted}, which does not have it yet: {}: {}",
+                "{address} is kept for {}, which does not have it yet: {}: {}",
+                order.driver,
                 failure.step.as_str(),
                 failure.text
             )),
         }
     }
     bound
+}
+
+/// Says which driver has it then.
+fn bind_one(
+    look: Look<'_>,
+    modules: &impl Modules,
+    order: &Order,
+    tell: &mut dyn FnMut(String),
+) -> Result<String, Failure> {
+    let (order, fallback) = apply::settle(look, modules, order)?;
+    let (address, wanted) = (order.address, order.driver.as_str());
+    if let Some(text) = fallback {
+        tell(format!("{address} gets {wanted}: {text}"));
+    }
+    if driver(look.sysfs, address).as_deref() != Some(wanted) {
+        // Its driver may be called otherwise than was expected.
+        apply::hold(look, &order)?;
+        steps::bind(look.sysfs, address, wanted)?;
+    }
+    Ok(order.driver)
 }
 
 /// The place for what outlasts a boot, if it is there by now: with `/var` on a

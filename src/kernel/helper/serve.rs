@@ -10,10 +10,11 @@ use std::{
 use super::protocol::{Reply, Request};
 use crate::{
     kernel::{
-        apply::{Modprobe, apply},
+        apply::apply,
         autoprobe,
         host::ThisHost,
         inspect::inspect,
+        modules::Modprobe,
         restore::restore,
         scan::scan_all,
         survey::{self, Survey},

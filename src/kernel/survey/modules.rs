@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Survey;
-use crate::policy::doctor::facts::{Listed, Module};
+use crate::{
+    kernel::modules,
+    policy::doctor::facts::{Listed, Module},
+};
 
 /// Those that matter; the last one is a part of `vfio` from 6.2 on.
 const NAMES: [&str; 4] = ["vfio", "vfio_iommu_type1", "vfio_pci", "vfio_virqfd"];
@@ -33,14 +36,9 @@ pub(super) fn modules(survey: Survey<'_>) -> BTreeMap<String, Module> {
     states.collect()
 }
 
-/// One of the running kernel's lists of modules; NixOS has them elsewhere.
+/// One of the running kernel's lists of modules.
 pub(super) fn list(survey: Survey<'_>, name: &str) -> Result<Option<String>, String> {
-    let kernel = survey.kernel;
-    let place = format!("lib/modules/{kernel}/{name}");
-    match survey.file(&format!("/{place}"))? {
-        Some(text) => Ok(Some(text)),
-        None => survey.file(&format!("/run/booted-system/kernel-modules/{place}")),
-    }
+    modules::list(survey.host, survey.kernel, name)
 }
 
 /// The module in a line like `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...`.

@@ -16,16 +16,25 @@ pub(super) fn proxmox(host: &dyn Host) -> Result<Option<Proxmox>, String> {
     let hostname = file(host, "/proc/sys/kernel/hostname")?.unwrap_or_default();
     let node = hostname.trim().split('.').next().unwrap_or_default();
     let mappings = file(host, MAPPINGS)?.unwrap_or_default();
-    let mut raw = Vec::new();
+    let (mut raw, mut rebound) = (Vec::new(), Vec::new());
     for name in names(host, GUESTS)? {
         if name.ends_with(".conf") {
             let path = format!("{GUESTS}/{name}");
-            raw.extend(raw_devices(&path, &file(host, &path)?.unwrap_or_default()));
+            let text = file(host, &path)?.unwrap_or_default();
+            for guest in devices(&path, &text) {
+                if !guest.mapped {
+                    raw.push(guest.device.clone());
+                }
+                if !guest.keeps {
+                    rebound.push(guest.device);
+                }
+            }
         }
     }
     Ok(Some(Proxmox {
         entries: entries(&mappings, node),
         raw,
+        rebound,
     }))
 }
 
@@ -66,9 +75,18 @@ fn entries(text: &str, node: &str) -> Vec<MapEntry> {
     entries
 }
 
-/// The devices that a guest's config names by address: `hostpciN` lines before
-/// the first section, which would be a snapshot.
-fn raw_devices(path: &str, text: &str) -> Vec<RawDevice> {
+/// A device of a guest.
+struct GuestDevice {
+    device: RawDevice,
+    /// Whether it is named by a resource mapping.
+    mapped: bool,
+    /// Whether qemu-server leaves its driver alone (9.0.25 and later).
+    keeps: bool,
+}
+
+/// The devices in a guest's config: `hostpciN` lines before the first section,
+/// which would be a snapshot.
+fn devices(path: &str, text: &str) -> Vec<GuestDevice> {
     let current = text.lines().take_while(|line| !line.starts_with('['));
     (1..)
         .zip(current)
@@ -76,17 +94,17 @@ fn raw_devices(path: &str, text: &str) -> Vec<RawDevice> {
             let (key, value) = line.split_once(':')?;
             let index = key.strip_prefix("hostpci")?;
             index.parse::<u8>().ok()?;
-            let path_of = |option: &str| {
-                let option = option.trim();
-                match option.split_once('=') {
-                    None => Some(option.to_owned()),
-                    Some(("host", addresses)) => Some(addresses.to_owned()),
-                    Some(_) => None,
-                }
-            };
-            Some(RawDevice {
-                place: format!("{path}:{number}"),
-                path: value.split(',').find_map(path_of)?,
+            let options = || value.split(',').map(str::trim);
+            let named = |key: &str| options().find_map(|one| one.strip_prefix(key));
+            let mapping = named("mapping=");
+            let bare = || options().find(|one| !one.contains('='));
+            Some(GuestDevice {
+                device: RawDevice {
+                    place: format!("{path}:{number}"),
+                    path: mapping.or_else(|| named("host=")).or_else(bare)?.to_owned(),
+                },
+                mapped: mapping.is_some(),
+                keeps: named("driver=") == Some("keep"),
             })
         })
         .collect()
@@ -140,22 +158,34 @@ nic
 memory: 4096
 hostpci0: 0000:41:00,pcie=1,x-vga=1
 hostpci1: mapping=gpu,pcie=1
-hostpci2: pcie=1,host=01:00.0;01:00.1
+hostpci2: pcie=1,host=01:00.0;01:00.1,driver=keep
+hostpci4: mapping=nic, driver=keep
+hostpci5: pcie=1
 hostpcix: 0000:01:00.0
 #hostpci3: 0000:01:00.0
 [before]
 hostpci0: 0000:42:00
 ";
-        let found = raw_devices("/100.conf", text);
+        let found = devices("/100.conf", text);
         let found: Vec<_> = found
             .iter()
-            .map(|one| (one.place.as_str(), one.path.as_str()))
+            .map(|one| {
+                let device = &one.device;
+                (
+                    device.place.as_str(),
+                    device.path.as_str(),
+                    one.mapped,
+                    one.keeps,
+                )
+            })
             .collect();
         assert_eq!(
             found,
             [
-                ("/100.conf:2", "0000:41:00"),
-                ("/100.conf:4", "01:00.0;01:00.1")
+                ("/100.conf:2", "0000:41:00", false, false),
+                ("/100.conf:3", "gpu", true, false),
+                ("/100.conf:4", "01:00.0;01:00.1", false, true),
+                ("/100.conf:5", "nic", true, true),
             ]
         );
     }

@@ -21,6 +21,7 @@ pub use self::holders::{Handle, Handles, handles, holders};
 use super::{
     host::Host,
     sysfs::{Sysfs, function_dir, link_name, text},
+    variant,
 };
 use crate::pci::{address::Address, function::is_vfio_driver, id::ClassCode, usage::Fact};
 
@@ -32,6 +33,7 @@ pub struct Tables {
     display: display::Tables,
     system: system::Tables,
     storage: storage::Tables,
+    pub(super) variants: variant::Tables,
 }
 
 impl Tables {

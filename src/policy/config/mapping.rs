@@ -1,6 +1,6 @@
 //! Mappings in a config: `[mapping.NAME]`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter};
 
 use toml::de::{DeTable, DeValue};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::policy::{
     guard::Guard,
-    model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping},
+    model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, VFIO_DRIVERS},
 };
 
 /// The keys of a mapping.
@@ -88,17 +88,7 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         }
         "expect" => mapping.expect = expect(reader, value).unwrap_or_default(),
         "take" => mapping.take = take(reader, value),
-        "driver" => {
-            let known = [
-                ("vfio-pci", DriverChoice::VfioPci),
-                ("auto", DriverChoice::Auto),
-            ];
-            mapping.driver = reader.word(name, value, &known).unwrap_or_default();
-            if mapping.driver == DriverChoice::Auto {
-                let message = "driver = \"auto\" is not honoured yet".to_owned();
-                reader.notice(value.span(), message, "vfio-pci is used");
-            }
-        }
+        "driver" => mapping.driver = driver(reader, value).unwrap_or_default(),
         "detach" => {
             let known = [("idle", Detach::Idle), ("never", Detach::Never)];
             mapping.detach = reader.word(name, value, &known).unwrap_or_default();
@@ -111,6 +101,14 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),
         _ => reader.unknown_key(key, "in a mapping", KEYS),
     }
+}
+
+fn driver(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<DriverChoice> {
+    let named = VFIO_DRIVERS.map(|name| (name, DriverChoice::named(name)));
+    let known: Vec<_> = iter::once(("auto", DriverChoice::Auto))
+        .chain(named)
+        .collect();
+    reader.word("driver", value, &known)
 }
 
 fn expect(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Expect> {

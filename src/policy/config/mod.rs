@@ -35,8 +35,6 @@ pub struct Source {
 pub struct Config {
     /// What it means.
     pub policy: Policy,
-    /// Values that are right and that this version does not honour yet.
-    pub notices: Vec<Diagnostic>,
 }
 
 /// Everything that is wrong with a config; never empty.
@@ -72,7 +70,6 @@ impl std::error::Error for ConfigErrors {}
 pub fn parse(sources: &[Source]) -> Result<Config, ConfigErrors> {
     let mut policy = Policy::default();
     let mut errors = Vec::new();
-    let mut notices = Vec::new();
     // Where each mapping was defined first.
     let mut defined: BTreeMap<String, String> = BTreeMap::new();
     for source in sources {
@@ -81,12 +78,10 @@ pub fn parse(sources: &[Source]) -> Result<Config, ConfigErrors> {
         let mut reader = Reader::new(&file);
         document(&mut reader, table.get_ref(), &mut policy, &mut defined);
         reader.syntax(&syntax);
-        let (found, told) = reader.finish();
-        errors.extend(found);
-        notices.extend(told);
+        errors.extend(reader.finish());
     }
     if errors.is_empty() {
-        Ok(Config { policy, notices })
+        Ok(Config { policy })
     } else {
         Err(ConfigErrors(errors))
     }

@@ -20,7 +20,6 @@ pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 pub(super) struct Reader<'a> {
     file: &'a File<'a>,
     errors: Vec<(usize, Diagnostic)>,
-    notices: Vec<(usize, Diagnostic)>,
 }
 
 impl<'a> Reader<'a> {
@@ -28,17 +27,13 @@ impl<'a> Reader<'a> {
         Self {
             file,
             errors: Vec::new(),
-            notices: Vec::new(),
         }
     }
 
-    /// The mistakes in the order of their places, and the notices.
-    pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// The mistakes in the order of their places.
+    pub(super) fn finish(mut self) -> impl Iterator<Item = Diagnostic> {
         self.errors.sort_by_key(|(at, _)| *at);
-        self.notices.sort_by_key(|(at, _)| *at);
-        let errors = self.errors.into_iter().map(|(_, error)| error);
-        let notices = self.notices.into_iter().map(|(_, notice)| notice);
-        (errors.collect(), notices.collect())
+        self.errors.into_iter().map(|(_, error)| error)
     }
 
     /// Notes what is no TOML. What was read behind the first such place may be
@@ -58,12 +53,6 @@ impl<'a> Reader<'a> {
         let at = span.start;
         self.errors
             .push((at, self.file.diagnose(span, message, help)));
-    }
-
-    pub(super) fn notice(&mut self, span: Range<usize>, message: String, help: &str) {
-        let at = span.start;
-        let notice = self.file.diagnose(span, message, Some(help.to_owned()));
-        self.notices.push((at, notice));
     }
 
     pub(super) fn place(&self, span: Range<usize>) -> String {

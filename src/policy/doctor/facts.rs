@@ -230,6 +230,10 @@ pub struct Proxmox {
     pub entries: Vec<MapEntry>,
     /// Devices that guests name by address.
     pub raw: Vec<RawDevice>,
+    /// Devices of guests without `driver=keep`, which qemu-server binds to
+    /// vfio-pci; the path of a resource mapping's is its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rebound: Vec<RawDevice>,
 }
 
 /// A device of a resource mapping (`/etc/pve/mapping/pci.cfg`). Values are as
@@ -253,7 +257,7 @@ pub struct MapEntry {
     pub group: Option<String>,
 }
 
-/// A device that a guest names by address.
+/// A device that a guest has, by its address as a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawDevice {

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use super::{
     Case, Finding,
     facts::{HostFacts, MapEntry, Proxmox, RawDevice},
-    seen,
+    is_on_vfio, seen,
 };
-use crate::pci::{address::Address, function::Function, inventory::Inventory};
+use crate::{
+    pci::{address::Address, function::Function, inventory::Inventory},
+    policy::model::VFIO_PCI,
+};
 
 const NAME: &str = "proxmox";
 
@@ -21,6 +24,7 @@ pub(super) fn all(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
         let mapped = case.mapped();
         let raw = proxmox.raw.iter();
         findings.extend(raw.filter_map(|raw| by_address(case.inventory, &mapped, raw)));
+        findings.extend(kept(case, proxmox));
         findings
     })
 }
@@ -103,6 +107,50 @@ fn differs(key: &str, now: Option<String>, then: Option<&str>) -> Option<String>
         (None, Some(then)) => Some(format!("has no {key}, and the mapping says {then}")),
         _ => None,
     }
+}
+
+/// Functions with a variant driver, which qemu-server takes from it at each start
+/// of a guest (pve-common `SysFSTools.pm`, `pci_dev_bind_to_vfio`): its bind to
+/// vfio-pci fails then, since the override names the variant driver.
+fn kept(case: &Case<'_>, proxmox: &Proxmox) -> Vec<Finding> {
+    let mapped = case.mapped_functions().into_iter();
+    let on_variant =
+        mapped.filter(|one| is_on_vfio(one) && one.driver.as_deref() != Some(VFIO_PCI));
+    let mut findings = Vec::new();
+    for function in on_variant {
+        let address = function.address;
+        let driver = function.driver.as_deref().unwrap_or_default();
+        let has = |path: &str| {
+            let mut named = path
+                .split(';')
+                .flat_map(|part| functions(case.inventory, part));
+            named.any(|one| one.address == address)
+        };
+        let entries = |name: &str| {
+            let mut entries = proxmox.entries.iter();
+            entries.any(|entry| entry.mapping == name && has(&entry.path))
+        };
+        let rebound = proxmox.rebound.iter();
+        let wrong = rebound.filter(|one| has(&one.path) || entries(&one.path));
+        let lines: Vec<_> = wrong.map(|one| one.place.as_str()).collect();
+        findings.push(if lines.is_empty() {
+            let text = format!(
+                "{address} is on {driver}: a guest's hostpci line for it needs driver=keep"
+            );
+            Finding::ok(NAME, text)
+        } else {
+            Finding::fail(
+                NAME,
+                format!(
+                    "{} would take {address} from {driver} and not start",
+                    lines.join(", ")
+                ),
+                "add driver=keep to that hostpci line (qemu-server 9.0.25 or later), or set driver \
+                 = \"vfio-pci\" for its mapping here",
+            )
+        });
+    }
+    findings
 }
 
 /// A guest that names a mapped function by its address.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, standing};
+use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, standing};
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
     policy::{
@@ -15,6 +15,7 @@ use crate::{
         plan::{MappingPlan, Plan, Verdict},
         resolve::wanted,
         selector::{Candidate, Selector},
+        variant::Pick,
     },
 };
 
@@ -55,6 +56,9 @@ pub struct InMapping {
     pub why: String,
     /// What speaks against it here.
     pub against: Vec<Against>,
+    /// Which driver it gets here, where the mapping leaves that open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picked: Option<Pick>,
     /// What becomes of the mapping as a whole.
     pub verdict: Verdict,
     /// One clause why.
@@ -184,6 +188,7 @@ fn in_mapping(
         standing,
         why,
         against: against(planned, address),
+        picked: picked(planned, address),
         verdict: planned.verdict,
         reason: planned.reason.clone(),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, standing};
+use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, standing};
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
     policy::{
@@ -13,6 +13,7 @@ use crate::{
         plan::{MappingPlan, Plan, Verdict},
         resolve::{first_match, wanted},
         selector::{Candidate, Selector},
+        variant::{Pick, is_content},
     },
 };
 
@@ -76,6 +77,9 @@ pub struct CandidateSeen {
     pub why: String,
     /// What speaks against it.
     pub against: Vec<Against>,
+    /// Which driver it gets, where the mapping leaves that open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picked: Option<Pick>,
     /// Whether the wanted driver has it.
     pub bound: bool,
 }
@@ -160,7 +164,8 @@ pub(super) fn explain(
                 standing,
                 why,
                 against: against(planned, address),
-                bound: function.driver.as_deref() == Some(mapping.driver.driver()),
+                picked: picked(planned, address),
+                bound: is_content(mapping.driver, function.driver.as_deref()),
             });
             continue;
         }
@@ -242,7 +247,10 @@ fn settings(mapping: &Mapping) -> BTreeMap<String, String> {
         ("take", mapping.take.map(|take| take.to_string())),
         (
             "driver",
-            changed(mapping.driver == DriverChoice::Auto, "auto"),
+            changed(
+                mapping.driver != DriverChoice::default(),
+                mapping.driver.as_str(),
+            ),
         ),
         ("detach", changed(mapping.detach == Detach::Never, "never")),
         ("group", changed(mapping.group == GroupRule::Take, "take")),

@@ -22,6 +22,7 @@ use super::{
     guard::Refusal,
     model::Policy,
     plan::{Action, MappingPlan, Plan, Verdict},
+    variant::Pick,
 };
 use crate::pci::{
     address::{Address, AddressError},
@@ -183,7 +184,7 @@ impl Deed {
     fn of(action: &Action) -> Self {
         Self {
             address: action.address,
-            driver: action.driver.to_owned(),
+            driver: action.driver.clone(),
             detach: action.detach.clone(),
             mappings: action.mappings.clone(),
         }
@@ -268,6 +269,12 @@ fn standing(planned: &MappingPlan, address: Address) -> (Standing, String) {
         Verdict::Refused => (Standing::Refused, String::new()),
         _ => (Standing::PassedOver, String::new()),
     }
+}
+
+/// Which driver the function at `address` gets in a mapping that leaves it open.
+fn picked(planned: &MappingPlan, address: Address) -> Option<Pick> {
+    let mut chosen = planned.functions.iter();
+    chosen.find(|one| one.address == address)?.driver.clone()
 }
 
 /// What speaks, or spoke, against the function at `address` in a mapping.

@@ -15,6 +15,7 @@ use super::{
     model::{Detach, Mapping, Policy},
     resolve::{Resolution, Unknown, addresses, first_match},
     selector::{Candidate, Selector},
+    variant::{is_content, pick},
 };
 use crate::pci::{
     address::Address,
@@ -116,7 +117,7 @@ impl<'a> Judge<'a> {
         let Some(function) = self.inventory.get(address) else {
             return Verdict::default();
         };
-        let bound = function.driver.as_deref() == Some(mapping.driver.driver());
+        let bound = is_content(mapping.driver, function.driver.as_deref());
         let mut objections = self.overlaps(name, mapping, address);
         objections.extend(self.protected(function));
         if !bound {
@@ -185,7 +186,7 @@ impl<'a> Judge<'a> {
 /// What speaks against binding a function that the wanted driver does not have.
 fn binding_objections(function: &Function, mapping: &Mapping) -> Vec<Objection> {
     let mut objections = Vec::new();
-    let wanted = mapping.driver.driver();
+    let wanted = pick(mapping.driver, function).driver;
     if function.iommu_group.is_none() {
         objections.push(Objection::absolute(
             "is in no IOMMU group; is the IOMMU on in firmware and kernel?",

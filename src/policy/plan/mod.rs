@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::parts::{Action, Chosen, MappingPlan, Plan, Verdict};
 use super::{
     judge::{Judge, Spared},
-    model::{Mapping, Policy},
+    model::{DriverChoice, Mapping, Policy},
     resolve::{Held, Resolution, addresses, resolve},
+    variant::{Pick, is_content, pick},
 };
-use crate::pci::{address::Address, inventory::Inventory};
+use crate::pci::{address::Address, function::Function, inventory::Inventory};
 
 /// Plans for `inventory` under `policy`; `held` is what mappings hold already.
 #[must_use]
@@ -104,7 +105,8 @@ fn given_back(
             address: choice.address,
             why: choice.why.clone(),
             companion: choice.companion,
-            bound: driver == Some(mapping.driver.driver()),
+            bound: is_content(mapping.driver, driver),
+            driver: function.and_then(|function| left_open(mapping, function)),
         }
     });
     Some(MappingPlan {
@@ -114,6 +116,11 @@ fn given_back(
         refusals: Vec::new(),
         lifted: Vec::new(),
     })
+}
+
+/// The driver for `function`, where `mapping` does not say it.
+fn left_open(mapping: &Mapping, function: &Function) -> Option<Pick> {
+    (mapping.driver == DriverChoice::Auto).then(|| pick(mapping.driver, function))
 }
 
 fn one(
@@ -148,6 +155,10 @@ fn one(
                 why: choice.why.clone(),
                 bound: verdict.bound,
                 companion: choice.companion,
+                driver: judge
+                    .inventory()
+                    .get(choice.address)
+                    .and_then(|function| left_open(mapping, function)),
             });
         }
         plan.refusals
@@ -251,15 +262,20 @@ fn actions(
             };
             actions
                 .entry(chosen.address)
-                .or_insert_with(|| Action {
-                    address: chosen.address,
-                    id: function.id,
-                    driver: mapping.driver.driver(),
-                    detach: function.native_driver().map(str::to_owned),
-                    allow: mapping.allow.iter().map(|guard| guard.name()).collect(),
-                    group: function.iommu_group.unwrap_or_default(),
-                    mappings: Vec::new(),
-                    why: chosen.why.clone(),
+                .or_insert_with(|| {
+                    let pick = pick(mapping.driver, function);
+                    Action {
+                        address: chosen.address,
+                        id: function.id,
+                        driver: pick.driver,
+                        module: pick.module,
+                        fallback: pick.fell_back.then_some(pick.why),
+                        detach: function.native_driver().map(str::to_owned),
+                        allow: mapping.allow.iter().map(|guard| guard.name()).collect(),
+                        group: function.iommu_group.unwrap_or_default(),
+                        mappings: Vec::new(),
+                        why: chosen.why.clone(),
+                    }
                 })
                 .mappings
                 .push((*name).clone());

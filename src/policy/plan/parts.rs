@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pci::{address::Address, id::PciId},
-    policy::guard::Refusal,
+    policy::{guard::Refusal, variant::Pick},
 };
 
 /// What is to be done, and what is refused.
@@ -76,6 +76,9 @@ pub struct Chosen {
     pub why: String,
     /// Whether the wanted driver has it already.
     pub bound: bool,
+    /// Which driver, where the mapping leaves that open (`driver = "auto"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Pick>,
     /// Whether it is only taken because its IOMMU group is; nobody hands it to
     /// a virtual machine.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -89,8 +92,15 @@ pub struct Action {
     pub address: Address,
     /// Its IDs when it was planned; another device at this address is not meant.
     pub id: PciId,
-    /// The wanted driver.
-    pub driver: &'static str,
+    /// The wanted driver; with a `module`, the one that is expected.
+    pub driver: String,
+    /// The module whose driver is wanted, as it calls itself once it is loaded;
+    /// vfio-pci is bound if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Why it is vfio-pci although there may be a better driver; a clause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// The native driver that must be unbound first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detach: Option<String>,

@@ -127,6 +127,7 @@ fn nic_vfs(kernel: &str) -> HostFacts {
                 place: "/etc/pve/qemu-server/101.conf:9".to_owned(),
                 path: "0000:17:02.0".to_owned(),
             }],
+            rebound: Vec::new(),
         })),
         hung_task_panic: Seen::Known(true),
         ..healthy(kernel)

@@ -17,6 +17,7 @@ pub(crate) mod lab;
 pub(crate) mod package;
 pub(crate) mod restore;
 pub(crate) mod stuck;
+pub(crate) mod variant;
 
 use std::time::Duration;
 
