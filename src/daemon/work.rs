@@ -4,7 +4,6 @@
 //! to sysfs, never waits for a helper, never reads what takes a lock.
 
 use std::{
-    ffi::OsString,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     callers::Waiting,
-    helpers::Helpers,
+    helpers::{self, Helpers},
     journal, last_map,
     map_file::MapFile,
     notify::Notifier,
@@ -32,7 +31,7 @@ use crate::{
     },
     kernel::{
         config_files,
-        helper::{pool::Pool, protocol::Request as Asked},
+        helper::protocol::Request as Asked,
         order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
@@ -70,12 +69,6 @@ impl Work {
         events: mpsc::UnboundedSender<Event>,
         snapshots: watch::Sender<Arc<Snapshot>>,
     ) -> Result<Self, StartError> {
-        let program = std::env::current_exe().map_err(StartError::Program)?;
-        let arguments: [OsString; 3] = [
-            "--helper".into(),
-            "--sysfs-root".into(),
-            options.sysfs_root.clone().into(),
-        ];
         // systemd.exec(5), RuntimeDirectory=. Started by hand there is none.
         let directory = std::env::var_os("RUNTIME_DIRECTORY");
         let directory = directory.as_deref().map(Path::new);
@@ -94,7 +87,7 @@ impl Work {
             state = state.awaiting_journal();
         }
         let memories = last_map::start(&events);
-        let pool = Pool::new(program, arguments.into());
+        let pool = helpers::pool(&options.sysfs_root, directory).map_err(StartError::Program)?;
         survey::tell(&pool);
         Ok(Self {
             started: Instant::now(),
