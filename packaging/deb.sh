@@ -62,8 +62,9 @@ for script in module-setup take give-back; do
 done
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
-for unit in vfio-bindd vfio-bindd-early; do
-    put 0644 "systemd/$unit.service" "/usr/lib/systemd/system/$unit.service"
+for unit in vfio-bindd.service vfio-bindd-early.service \
+    vfio-bindd-helper.socket vfio-bindd-helper@.service; do
+    put 0644 "systemd/$unit" "/usr/lib/systemd/system/$unit"
 done
 for unit in microvm@ microvm-pci-devices@; do
     put 0644 systemd/after-vfio-bindd.conf "/usr/lib/systemd/system/$unit.service.d/after-vfio-bindd.conf"

@@ -190,7 +190,8 @@ impl Host {
         };
         let program = std::env::current_exe()?;
         let root = root.into();
-        let pool = Pool::new(program, vec!["--sysfs-root".into(), root, "helper".into()]).silent();
+        let arguments = vec!["--sysfs-root".into(), root, "helper".into()];
+        let pool = Pool::of_silent_program(program, arguments);
         let mut waiting = addresses.into_iter();
         let mut asked = JoinSet::new();
         loop {

@@ -96,14 +96,27 @@ impl Errands {
             .collect())
     }
 
-    /// A helper was sent to the function.
-    pub(super) fn sent(&mut self, address: Address, helper: Process, handles: TakenDown) {
-        self.sent.insert(address, (helper, handles));
+    /// A helper is wanted for the function; who was sent before is done.
+    pub(super) fn wanted(&mut self, address: Address) {
+        self.sent.remove(&address);
     }
 
-    /// No helper could be sent to the function.
-    pub(super) fn not_sent(&mut self, address: Address) {
-        self.sent.remove(&address);
+    /// A helper is about to be sent to the function.
+    ///
+    /// # Errors
+    /// As [`Errands::keep`], if what it is to do is kept.
+    pub(super) fn sent(
+        &mut self,
+        address: Address,
+        helper: Process,
+        handles: TakenDown,
+    ) -> io::Result<()> {
+        self.sent.insert(address, (helper, handles));
+        if self.kept.contains_key(&address) {
+            self.write()
+        } else {
+            Ok(())
+        }
     }
 
     /// By what the function was held before its helper began.
@@ -112,13 +125,17 @@ impl Errands {
         taken.cloned().unwrap_or_default()
     }
 
-    /// Keeps what the function's helper is at.
+    /// Keeps what the function's helper is at, or will be once there is one.
     ///
     /// # Errors
     /// If it cannot be written; the old file is still there then.
     pub(super) fn keep(&mut self, address: Address, unfinished: Unfinished) -> io::Result<()> {
         self.kept.insert(address, unfinished);
-        self.write()
+        if self.sent.contains_key(&address) {
+            self.write()
+        } else {
+            Ok(())
+        }
     }
 
     /// The function's helper came back, or has ended. Of one that was not late
@@ -139,7 +156,8 @@ impl Errands {
             return Ok(());
         };
         let entry = |(address, unfinished): (&Address, &Unfinished)| {
-            // No helper has been sent: the disk is what does not come back.
+            // No helper has been sent: there is none yet, or the disk is what
+            // does not come back.
             let (helper, _) = self.sent.get(address)?;
             let entry = Entry {
                 doing: unfinished.doing.clone(),
@@ -200,10 +218,17 @@ mod tests {
             ..own
         };
         let handles = TakenDown::default();
-        errands.sent(at(A), own, Arc::clone(&handles));
+        let file = folder.path().join("errands.json");
+        // One that only read, and is not the one that unbinds.
+        errands.sent(at(A), earlier, TakenDown::default()).unwrap();
+        errands.wanted(at(A));
         errands.keep(at(A), unbinding(false)).unwrap();
-        errands.sent(at("0000:02:00.0"), earlier, TakenDown::default());
-        errands.keep(at("0000:02:00.0"), unbinding(false)).unwrap();
+        assert!(!file.exists());
+        errands.sent(at(A), own, Arc::clone(&handles)).unwrap();
+        assert!(file.exists());
+        let second = at("0000:02:00.0");
+        errands.keep(second, unbinding(false)).unwrap();
+        errands.sent(second, earlier, TakenDown::default()).unwrap();
         // No helper does it.
         errands.keep(at("0000:03:00.0"), unbinding(true)).unwrap();
         handles.set(control()).unwrap();

@@ -4,7 +4,6 @@
 //! to sysfs, never waits for a helper, never reads what takes a lock.
 
 use std::{
-    ffi::OsString,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     callers::Waiting,
     coldplug, config,
-    helpers::Helpers,
+    helpers::{self, Helpers},
     hotplug::{Arrival, Hotplug},
     journal, last_map,
     map_file::MapFile,
@@ -33,7 +32,7 @@ use crate::{
         state::State,
     },
     kernel::{
-        helper::{pool::Pool, protocol::Request as Asked},
+        helper::protocol::Request as Asked,
         order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
@@ -73,12 +72,6 @@ impl Work {
         snapshots: watch::Sender<Arc<Snapshot>>,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Result<Self, StartError> {
-        let program = std::env::current_exe().map_err(StartError::Program)?;
-        let arguments: [OsString; 3] = [
-            "--helper".into(),
-            "--sysfs-root".into(),
-            options.sysfs_root.clone().into(),
-        ];
         // systemd.exec(5), RuntimeDirectory=. Started by hand there is none.
         let directory = std::env::var_os("RUNTIME_DIRECTORY");
         let directory = directory.as_deref().map(Path::new);
@@ -102,7 +95,7 @@ impl Work {
             coldplug::watch(events.clone());
         }
         let memories = last_map::start(&events);
-        let pool = Pool::new(program, arguments.into());
+        let pool = helpers::pool(&options.sysfs_root, directory).map_err(StartError::Program)?;
         survey::tell(&pool);
         Ok(Self {
             started: Instant::now(),

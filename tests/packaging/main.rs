@@ -1,5 +1,5 @@
 //! The files around the program keep up with it: man pages, the bus policy,
-//! the unit, the package's scripts.
+//! the units, the package's scripts.
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 mod early;
+mod helper;
 mod image;
 mod man;
 mod members;

@@ -6,21 +6,15 @@
 use std::{
     ffi::OsString,
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     path::PathBuf,
-    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::UnixStream,
-    process::{Child, Command},
-    time::sleep,
-};
+use tokio::{io::AsyncWriteExt as _, time::sleep};
 
 use super::{
+    origin::{Helper, Origin, line},
     process::Process,
     protocol::{Reply, Request},
 };
@@ -34,6 +28,14 @@ pub enum PoolError {
     /// It could not be started.
     #[error("helper cannot be started: {0}")]
     Start(#[source] io::Error),
+    /// Nobody listens there, or only for others.
+    #[error("helper cannot be reached at {}: {error}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
     /// The connection to it broke.
     #[error("helper went away: {0}")]
     Broken(#[source] io::Error),
@@ -48,17 +50,8 @@ pub enum PoolError {
 /// Helper processes, as many as there are requests under way.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    program: Arc<(PathBuf, Vec<OsString>)>,
-    silent: bool,
+    origin: Origin,
     idle: Arc<Mutex<Vec<Helper>>>,
-}
-
-#[derive(Debug)]
-struct Helper {
-    socket: BufReader<UnixStream>,
-    process: Process,
-    /// Dropped without a wait: the runtime reaps it when it ends.
-    _child: Child,
 }
 
 /// A helper that answers one caller. Dropped, it is left behind; it ends when
@@ -81,18 +74,12 @@ impl Lease {
     /// # Errors
     /// If it ended, or answered something else.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, PoolError> {
-        let mut line = serde_json::to_vec(request).map_err(PoolError::Garbled)?;
-        line.push(b'\n');
+        let mut question = serde_json::to_vec(request).map_err(PoolError::Garbled)?;
+        question.push(b'\n');
         let socket = &mut self.helper.socket;
-        socket.write_all(&line).await.map_err(PoolError::Broken)?;
-        let mut answer = String::new();
-        let read = socket
-            .read_line(&mut answer)
-            .await
-            .map_err(PoolError::Broken)?;
-        if read == 0 {
-            return Err(PoolError::Ended);
-        }
+        let asked = socket.write_all(&question).await;
+        asked.map_err(PoolError::Broken)?;
+        let answer = line(socket).await?;
         serde_json::from_str(&answer).map_err(PoolError::Garbled)
     }
 
@@ -106,72 +93,63 @@ impl Pool {
     /// Helpers are `program` with `arguments`; their standard input is the
     /// socket that [`super::serve::serve`] takes.
     #[must_use]
-    pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self {
-            program: Arc::new((program, arguments)),
+    pub fn of_program(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self::of(Origin::Program {
+            path: program,
+            arguments,
             silent: false,
-            idle: Arc::default(),
-        }
+        })
     }
 
-    /// Helpers that do not keep our standard error: whoever reads that until
-    /// its end would wait for one that hangs.
+    /// As [`Pool::of_program`], of helpers that do not keep our standard error:
+    /// whoever reads that until its end would wait for one that hangs.
     #[must_use]
-    pub fn silent(mut self) -> Self {
-        self.silent = true;
-        self
+    pub fn of_silent_program(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self::of(Origin::Program {
+            path: program,
+            arguments,
+            silent: true,
+        })
+    }
+
+    /// Each connection to the socket at `path` is taken by a helper of its own
+    /// (systemd.socket(5), `Accept=yes`).
+    #[must_use]
+    pub fn of_socket(path: PathBuf) -> Self {
+        Self::of(Origin::Socket(path))
+    }
+
+    fn of(origin: Origin) -> Self {
+        Self {
+            origin,
+            idle: Arc::default(),
+        }
     }
 
     /// Has a helper answer `request`, however long that takes.
     ///
     /// # Errors
-    /// If no helper could be started, or the one that was asked ended.
+    /// If there is no helper to be had, or the one that was asked ended.
     pub async fn call(&self, request: &Request) -> Result<Reply, PoolError> {
-        let mut lease = self.lease()?;
+        let mut lease = self.lease().await?;
         let reply = lease.ask(request).await?;
         lease.done();
         Ok(reply)
     }
 
-    /// A helper for one caller.
+    /// A helper for one caller, however long it takes until there is one.
     ///
     /// # Errors
-    /// If none is idle and no new one could be started.
-    pub fn lease(&self) -> Result<Lease, PoolError> {
+    /// If none is idle and there is no new one to be had.
+    pub async fn lease(&self) -> Result<Lease, PoolError> {
         let idle = self.idle().pop();
         let helper = match idle {
             Some(helper) => helper,
-            None => self.start().map_err(PoolError::Start)?,
+            None => self.origin.helper().await?,
         };
         Ok(Lease {
             pool: self.clone(),
             helper,
-        })
-    }
-
-    fn start(&self) -> io::Result<Helper> {
-        let (program, arguments) = &*self.program;
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let stderr = if self.silent {
-            Stdio::null()
-        } else {
-            Stdio::inherit()
-        };
-        let child = Command::new(program)
-            .args(arguments)
-            .stderr(stderr)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            // A Ctrl-C for the daemon must not break off a bind half-way.
-            .process_group(0)
-            .spawn()?;
-        // Not reaped yet, it has one even if it has ended.
-        let pid = child.id().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Helper {
-            socket: BufReader::new(UnixStream::from_std(ours)?),
-            process: Process::of(pid)?,
-            _child: child,
         })
     }
 

@@ -1,4 +1,5 @@
-//! What a helper is asked and what it answers: one JSON document a line.
+//! What a helper is asked and what it answers: one JSON document a line. The
+//! first one says which [`super::process::Process`] it is.
 
 use std::path::PathBuf;
 

@@ -7,7 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::protocol::{Reply, Request};
+use serde::Serialize;
+
+use super::{
+    process::Process,
+    protocol::{Reply, Request},
+};
 use crate::{
     kernel::{
         apply::apply,
@@ -57,14 +62,35 @@ impl Kept {
     }
 }
 
-/// Serves what comes over `socket` until the other end closes it.
+/// Serves what comes over `socket` until the other end closes it, after having
+/// told which process this is. An answer that nobody is there for any more is
+/// nothing to complain of: so it goes with helpers that are left behind.
 ///
 /// # Errors
-/// If the socket breaks or somebody else than our own daemon talks over it.
+/// If the socket breaks or somebody else than our own daemon talks over it: the
+/// process at the other end must be of our user (unix(7), SO_PEERCRED).
 pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
-    let sysfs = HostSysfs::new(sysfs_root);
-    let mut answers = UnixStream::from(socket);
+    let peer = rustix::net::sockopt::socket_peercred(&socket)?.uid;
+    let own = rustix::process::geteuid();
+    if peer != own {
+        let text = format!("a helper serves user {own} only, and not {peer}");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    match answer_all(UnixStream::from(socket), &HostSysfs::new(sysfs_root)) {
+        Err(error) if is_alone(&error) => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Whether the other end is gone, with answers unread or requests unsent.
+fn is_alone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
+}
+
+fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
     let requests = BufReader::new(answers.try_clone()?);
+    say(&mut answers, &Process::of(std::process::id())?)?;
     let mut of_looks = Kept::new(LOOKS_KEPT);
     let mut of_writes = Kept::new(WRITES_KEPT);
     for line in requests.lines() {
@@ -82,7 +108,7 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             }
         };
         let look = Look {
-            sysfs: &sysfs,
+            sysfs,
             host: &ThisHost,
             tables,
         };
@@ -107,11 +133,15 @@ pub fn serve(socket: OwnedFd, sysfs_root: &Path) -> io::Result<()> {
             }
             Request::Survey => Reply::Surveyed(survey(look)?),
         };
-        let mut line = serde_json::to_vec(&reply)?;
-        line.push(b'\n');
-        answers.write_all(&line)?;
+        say(&mut answers, &reply)?;
     }
     Ok(())
+}
+
+fn say(answers: &mut UnixStream, what: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    answers.write_all(&line)
 }
 
 /// What is wrong with the host's IOMMU, a sentence each.

@@ -1,6 +1,6 @@
 //! The D-Bus interface as an operator meets it, with the system's own tools.
 
-use super::{SOON, ensure, fresh, manager_property, same, wait_resolved};
+use super::{READER, SOON, ensure, fresh, manager_property, same, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
@@ -29,8 +29,6 @@ functions = "slot"
 "#;
 
 const MANAGER: &str = "org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager";
-/// A user who is nobody in particular.
-const READER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups";
 
 fn shows_the_documented_members(guest: &mut Guest) -> Result<()> {
     fresh(guest, POLICY)?;
@@ -157,18 +155,38 @@ fn objects(guest: &mut Guest) -> Result<()> {
 
 fn readers_may_not_change(guest: &mut Guest) -> Result<()> {
     fresh(guest, POLICY)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
     guest.ok(&format!("{READER} busctl get-property {MANAGER} State"))?;
     guest.ok(&format!("{READER} busctl call {MANAGER} Resolve s nic"))?;
     guest.ok(&format!("{READER} vfio-bindctl resolve nic"))?;
-    for method in ["Reload", "Rescan"] {
-        let refused = guest.run(&format!("{READER} busctl call {MANAGER} {method}"))?;
-        let words = refused.stderr.to_lowercase();
-        ensure(
-            refused.status != 0 && (words.contains("access") || words.contains("denied")),
-            || format!("{method} by a reader: {}", refused.words()),
-        )?;
+    let methods = guest.ok(&format!(
+        "busctl introspect --no-legend {MANAGER} | awk '$2 == \"method\" {{ print $1, $3 }}'"
+    ))?;
+    let reads = [".Resolve", ".ResolveWait", ".Plan", ".Explain"];
+    let changes = methods.lines().filter_map(|line| line.split_once(' '));
+    let changes: Vec<_> = changes.filter(|(name, _)| !reads.contains(name)).collect();
+    ensure(changes.len() >= 5, || {
+        format!("what changes something is only {changes:?}")
+    })?;
+    for (method, signature) in changes {
+        let method = method.trim_start_matches('.');
+        let arguments = if signature == "s" { " s nic" } else { "" };
+        denied(guest, &format!("call {MANAGER} {method}{arguments}"))?;
     }
-    Ok(())
+    denied(guest, &format!("set-property {MANAGER} State s failed"))?;
+    same("the driver", &guest.driver(&nic)?, "vfio-pci")
+}
+
+/// A reader who does this with busctl is told that he may not.
+fn denied(guest: &mut Guest, what: &str) -> Result<()> {
+    let refused = guest.run(&format!("{READER} busctl {what}"))?;
+    let words = refused.stderr.to_lowercase();
+    let told = ["access", "denied", "read-only", "not writable"];
+    ensure(
+        refused.status != 0 && told.iter().any(|word| words.contains(word)),
+        || format!("{what} by a reader: {}", refused.words()),
+    )
 }
 
 /// The binding goes on without a bus, and the name comes back with it.

@@ -166,10 +166,11 @@ fn disk_full(guest: &mut Guest) -> Result<()> {
 }
 
 fn sysfs_read_only(guest: &mut Guest) -> Result<()> {
-    let breaks = "mkdir -p /run/systemd/system/vfio-bindd.service.d
-        printf '[Service]\\nReadWritePaths=\\nReadOnlyPaths=/sys/bus/pci /sys/devices\\n' > /run/systemd/system/vfio-bindd.service.d/lab.conf
+    let breaks = "cd /run/systemd/system; mkdir -p vfio-bindd-helper@.service.d
+        printf '[Service]\\nReadWritePaths=\\nReadWritePaths=/var/lib/vfio-bindd\\n\\
+ReadOnlyPaths=/sys/bus/pci /sys/devices\\n' > vfio-bindd-helper@.service.d/lab.conf
         systemctl daemon-reload";
-    let mends = "rm -rf /run/systemd/system/vfio-bindd.service.d; systemctl daemon-reload";
+    let mends = "rm -rf /run/systemd/system/vfio-bindd-helper@.service.d; systemctl daemon-reload";
     broken(guest, (breaks, mends), |guest, nic| {
         wait_state(
             guest,

@@ -28,6 +28,8 @@ use crate::guest::Guest;
 pub(crate) const CONFIG: &str = "/etc/vfio-bindd/config.toml";
 /// The name of the lab's identical NICs.
 pub(crate) const NIC: &str = "8086:10d3";
+/// Before a command: a user who is nobody in particular runs it.
+pub(crate) const READER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups";
 /// How soon a change has to show, under emulation.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 

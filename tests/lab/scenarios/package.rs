@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CONFIG, SOON, ensure, fresh, give_back, same, wait_driver, wait_resolved};
+use super::{CONFIG, READER, SOON, ensure, fresh, give_back, same, wait_driver, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
@@ -17,6 +17,7 @@ pub(crate) const FIRST: &[Scenario] = &[Scenario::of_package(
 /// What ends with the package gone; after all other scenarios.
 pub(crate) const LAST: &[Scenario] = &[
     Scenario::of_package("package_units_are_clean", units_are_clean),
+    Scenario::of_package("package_rights_are_few", rights_are_few),
     Scenario::of_package("package_upgrade_keeps_the_config", upgrade_keeps_the_config),
     Scenario::of_package("package_purge_leaves_nothing", purge_leaves_nothing),
 ];
@@ -25,6 +26,7 @@ pub(crate) const LAST: &[Scenario] = &[
 pub(crate) const BOOKWORM: &[Scenario] = &[
     Scenario::of_package("package_install_binds_nothing", install_binds_nothing),
     Scenario::of_package("package_units_are_clean", units_are_clean),
+    Scenario::of_package("package_rights_are_few", rights_are_few),
     Scenario::of_package("package_boot_and_hotplug", boot_and_hotplug),
     Scenario::of_package("package_upgrade_keeps_the_config", upgrade_keeps_the_config),
     Scenario::of_package("package_purge_leaves_nothing", purge_leaves_nothing),
@@ -58,8 +60,10 @@ fn install_binds_nothing(guest: &mut Guest) -> Result<()> {
 
 fn units_are_clean(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
-    let verified =
-        guest.run("systemd-analyze verify --man=no vfio-bindd.service vfio-bindd-early.service")?;
+    let verified = guest.run(
+        "systemd-analyze verify --man=no vfio-bindd.service vfio-bindd-early.service \
+             vfio-bindd-helper.socket vfio-bindd-helper@lab.service",
+    )?;
     let about_us: Vec<&str> = verified
         .stderr
         .lines()
@@ -69,15 +73,53 @@ fn units_are_clean(guest: &mut Guest) -> Result<()> {
         format!("systemd-analyze verify says:\n{}", about_us.join("\n"))
     })?;
     // Tenths of a point.
-    let exposure = guest.ok_for(
-        "set -o pipefail; \
-         systemd-analyze security --threshold=23 --no-pager vfio-bindd.service | tail -n 1",
-        Duration::from_secs(60),
-    )?;
-    guest.figure(exposure.trim_start_matches(['→', ' ']).to_owned());
+    for (unit, most) in [("vfio-bindd", 20), ("vfio-bindd-helper@lab", 25)] {
+        let exposure = guest.ok_for(
+            &format!(
+                "set -o pipefail; \
+                 systemd-analyze security --threshold={most} --no-pager {unit}.service | tail -n 1"
+            ),
+            Duration::from_secs(60),
+        )?;
+        guest.figure(exposure.trim_start_matches(['→', ' ']).to_owned());
+    }
     // Every file of the package is where dpkg put it; nothing else was touched.
     let changed = guest.ok("dpkg --verify vfio-bindd | grep -v config.toml || true")?;
     same("the list of changed files", &changed, "")
+}
+
+/// Says who it is, as helpers do, or why it could not connect.
+const CONNECT: &str = "perl -MSocket -e '
+    socket(S, AF_UNIX, SOCK_STREAM, 0) or die;
+    connect(S, pack_sockaddr_un(\"/run/vfio-bindd/helper.sock\")) or die \"$!\\n\";
+    print scalar <S>;'";
+
+/// The daemon can do nothing to the host, and only root has helpers.
+fn rights_are_few(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let pid = guest.ok("systemctl show --value --property=MainPID vfio-bindd")?;
+    let capabilities = guest.ok(&format!(
+        "awk '/^Cap/ {{ print $2 }}' /proc/{pid}/status | sort -u"
+    ))?;
+    same("what the daemon may", &capabilities, "0000000000000000")?;
+    for file in ["bus/pci/rescan", "module/vfio_pci/parameters/nointxmask"] {
+        let wrote = guest.run(&format!(
+            "nsenter --mount --target {pid} sh -c 'echo 0 >/sys/{file}'"
+        ))?;
+        ensure(wrote.stderr.contains("Read-only file system"), || {
+            format!("the daemon's /sys/{file}: {}", wrote.words())
+        })?;
+    }
+    let said = guest.ok(CONNECT)?;
+    ensure(said.contains("\"pid\":"), || {
+        format!("root gets {said:?} from a helper")
+    })?;
+    let refused = guest.run(&format!("{READER} {CONNECT}"))?;
+    ensure(refused.stderr.contains("Permission denied"), || {
+        format!("a helper for a reader: {}", refused.words())
+    })
 }
 
 fn boot_and_hotplug(guest: &mut Guest) -> Result<()> {

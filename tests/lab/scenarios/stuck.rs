@@ -122,6 +122,14 @@ fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
         format!("restart took {restart} ms, stop {stop} ms")
     })?;
 
+    // Who hangs is in a unit of its own, and systemd has nothing to say about it.
+    let control_group = guest.ok(&format!("cat /proc/{first}/cgroup"))?;
+    ensure(control_group.contains("/vfio-bindd-helper@"), || {
+        format!("the helper is in {control_group}")
+    })?;
+    let left = "journalctl -b --no-pager _PID=1 | grep -c -i 'left-over\\|remains running' || true";
+    same("the left-over processes told", &guest.ok(left)?, "0")?;
+
     // The helper of before is still at it, and nobody else.
     wait_stuck(guest)?;
     wait_resolved(guest, "nic", &[&nic])?;

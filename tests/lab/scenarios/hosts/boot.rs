@@ -25,7 +25,8 @@ partial = true
 /// nothing that does, and `PrivateTmp` waits for /tmp.
 const EARLY: &str = "sed -e '/^\\(After\\|Wants\\)=/d; /^PrivateTmp/d' \
      -e 's/^\\[Unit\\]/&\\nDefaultDependencies=no\\nBefore=local-fs-pre.target sysinit.target\\n\
-Wants=local-fs-pre.target modprobe@vfio_pci.service\\nAfter=modprobe@vfio_pci.service/' \
+Wants=local-fs-pre.target modprobe@vfio_pci.service vfio-bindd-helper.socket\\n\
+After=modprobe@vfio_pci.service vfio-bindd-helper.socket/' \
      -e 's,^ExecStart=.*,& --config /etc/lab-early.toml\\nExecStartPost=+/bin/sh /etc/lab-early.sh,' \
      -e 's/^TimeoutStartSec=.*/TimeoutStartSec=180s/' \
      -e 's/^WantedBy=.*/WantedBy=sysinit.target/' /usr/lib/systemd/system/vfio-bindd.service";
