@@ -3,17 +3,22 @@
 pub(crate) mod badconfig;
 pub(crate) mod bench;
 pub(crate) mod boot;
+pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod clients;
 pub(crate) mod doctor;
 pub(crate) mod early;
 pub(crate) mod explain;
 pub(crate) mod faults;
+pub(crate) mod held;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;
+pub(crate) mod iommu;
 pub(crate) mod lab;
 pub(crate) mod package;
+pub(crate) mod race;
 pub(crate) mod restore;
+pub(crate) mod storm;
 pub(crate) mod stuck;
 
 use std::time::Duration;
