@@ -1,5 +1,7 @@
 //! An emulated host that scenarios work with: its shell, its slots, its files.
 
+mod slots;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;

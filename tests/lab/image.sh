@@ -180,6 +180,10 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 
+# For comparison, and not installed: its rules would work in every scenario.
+mkdir -p "$root/usr/share/lab"
+(cd "$root/usr/share/lab" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download driverctl)
+
 # The exclusions were for the build only: a package under test is installed whole.
 rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/usr/share/locale/*

@@ -67,6 +67,30 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
+        name: "storm",
+        topology: Topology::storm,
+        scenarios: &[
+            scenarios::race::SCENARIOS,
+            scenarios::storm::CYCLES,
+            scenarios::held::SCENARIOS,
+            scenarios::storm::SCENARIOS,
+        ],
+    },
+    Group {
+        name: "storm-bookworm",
+        topology: Topology::storm_bookworm,
+        scenarios: &[
+            scenarios::broker::SCENARIOS,
+            scenarios::held::SCENARIOS,
+            scenarios::storm::BOOKWORM,
+        ],
+    },
+    Group {
+        name: "no-iommu",
+        topology: Topology::no_iommu,
+        scenarios: &[scenarios::iommu::SCENARIOS],
+    },
+    Group {
         name: "early",
         topology: Topology::early,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],

@@ -45,6 +45,21 @@ impl Qmp {
         self.execute("device_add", &arguments).map(drop)
     }
 
+    /// Adds a NIC as one of a card's functions. The guest is told of the card when
+    /// it gets its function 0, which so has to come last.
+    pub(crate) fn nic_add(&mut self, port: Port, function: u8, id: &str) -> Result<()> {
+        let arguments = json!({
+            "driver": "e1000e",
+            "bus": port.id,
+            "id": id,
+            "addr": format!("0.{function}"),
+            "multifunction": true,
+            // As code for the firmware, it would need more memory than the rest.
+            "romfile": "",
+        });
+        self.execute("device_add", &arguments).map(drop)
+    }
+
     /// Asks the guest to let a device go; it goes when the guest has agreed.
     pub(crate) fn device_del(&mut self, id: &str) -> Result<()> {
         self.execute("device_del", &json!({ "id": id })).map(drop)
@@ -56,6 +71,16 @@ impl Qmp {
             data.get("device").and_then(Value::as_str) == Some(id)
         })
         .map(drop)
+    }
+
+    /// Waits until one of the devices that were asked to go is gone; its name.
+    pub(crate) fn wait_any_deleted(&mut self, ids: &[String], limit: Duration) -> Result<String> {
+        let named = |data: &Value| {
+            let id = data.get("device").and_then(Value::as_str)?;
+            ids.iter().find(|one| *one == id).cloned()
+        };
+        let data = self.wait_event("DEVICE_DELETED", limit, |data| named(data).is_some())?;
+        named(&data).ok_or_else(|| "a device without a name is gone".to_owned())
     }
 
     /// Runs a command and returns its answer.

@@ -5,6 +5,7 @@
 //! which the firmware gives out anew when a card is added.
 
 pub(crate) mod hosts;
+pub(crate) mod storm;
 
 /// A PCIe root port: a place that one card can sit in.
 #[derive(Clone, Copy)]
@@ -107,14 +108,7 @@ impl Topology {
         board.port(TWIN_B).nics(TWIN_B, 1);
         board.port(PAIR).nics(PAIR, 2);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
-        board
-            .port(NVME_PF)
-            .arg("-device", "nvme-subsys,id=shelf")
-            .arg(
-                "-device",
-                "nvme,id=nvme-pf0,bus=nvme-pf,addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
-             sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=10",
-            );
+        board.port(NVME_PF).virtual_disks(NVME_PF);
         board.port(NVME_DISK).disk("plain", 64).arg(
             "-device",
             "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
@@ -167,6 +161,13 @@ impl Topology {
     pub(crate) fn early_bookworm() -> Self {
         let mut board = Self::early();
         board.suite = "bookworm";
+        board
+    }
+
+    /// The older release without an IOMMU, and a NIC.
+    pub(crate) fn no_iommu() -> Self {
+        let mut board = Self::bare("bookworm", 1024);
+        board.port(TWIN_A).nics(TWIN_A, 1);
         board
     }
 
@@ -239,6 +240,11 @@ impl Topology {
     }
 
     fn port(&mut self, port: Port) -> &mut Self {
+        self.port_with(port, "")
+    }
+
+    /// A port with more of QEMU's properties.
+    fn port_with(&mut self, port: Port, properties: &str) -> &mut Self {
         // A chassis number has to be unique on the board.
         self.ports += 1;
         let bus = match port.root {
@@ -250,7 +256,19 @@ impl Topology {
         self.arg(
             "-device",
             &format!(
-                "pcie-root-port,id={id},bus={bus},addr={device:#x},chassis={chassis},slot={device}"
+                "pcie-root-port,id={id},bus={bus},addr={device:#x},chassis={chassis},\
+                 slot={device}{properties}"
+            ),
+        )
+    }
+
+    /// An NVMe controller that can have four virtual functions.
+    fn virtual_disks(&mut self, Port { id, .. }: Port) -> &mut Self {
+        self.arg("-device", "nvme-subsys,id=shelf").arg(
+            "-device",
+            &format!(
+                "nvme,id={id}0,bus={id},addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
+                 sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=10"
             ),
         )
     }

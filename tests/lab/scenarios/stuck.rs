@@ -28,7 +28,7 @@ const BUS: &str = "org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DB
 
 /// How long twenty calls over D-Bus take: the median and the longest, in ms. The
 /// program that calls is started for each of them, which takes most of it.
-fn latencies(guest: &mut Guest, call: &str) -> Result<(u64, u64)> {
+pub(super) fn latencies(guest: &mut Guest, call: &str) -> Result<(u64, u64)> {
     let all = guest.ok_for(
         &format!(
             "for i in $(seq 20); do
@@ -73,7 +73,7 @@ fn wait_stuck(guest: &mut Guest) -> Result<()> {
 }
 
 /// Runs a command that has to succeed; how long it takes in ms.
-fn timed(guest: &mut Guest, command: &str) -> Result<u64> {
+pub(super) fn timed(guest: &mut Guest, command: &str) -> Result<u64> {
     let took = guest.ok_for(
         &format!(
             "began=$(date +%s%N); {command} >&2 || exit 1
