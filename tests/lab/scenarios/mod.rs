@@ -15,6 +15,7 @@ pub(crate) mod lab;
 pub(crate) mod package;
 pub(crate) mod restore;
 pub(crate) mod stuck;
+pub(crate) mod trap;
 
 use std::time::Duration;
 
