@@ -35,7 +35,7 @@ done
 CARGO_ENCODED_RUSTFLAGS=$flags "${CARGO:-cargo}" build --release --locked --bins \
     --target-dir target/package
 built=target/package/release
-for binary in vfio-bindd vfio-bindctl; do
+for binary in vfio-bindd vfio-bindctl vfio-bindd-early; do
     if grep -qF -e "$PWD" -e "$cargo_home/" -e "$sysroot/lib/rustlib" "$built/$binary"; then
         echo "deb.sh: $binary names a directory of this machine" >&2
         exit 1
@@ -49,6 +49,17 @@ put() { # MODE SOURCE TARGET
 }
 put 0755 "$built/vfio-bindd" /usr/bin/vfio-bindd
 put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
+# The early stage for an initramfs, and what puts it into one.
+put 0755 "$built/vfio-bindd-early" /usr/lib/vfio-bindd/early
+initramfs=/usr/share/initramfs-tools
+put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
+# Scripts run in the order of their names, and udev loads the drivers.
+put 0755 packaging/initramfs-tools/init-top $initramfs/scripts/init-top/00-vfio-bindd
+put 0755 packaging/initramfs-tools/local-block $initramfs/scripts/local-block/vfio-bindd
+put 0755 packaging/initramfs-tools/panic $initramfs/scripts/panic/vfio-bindd
+for script in module-setup take give-back; do
+    put 0755 "packaging/dracut/$script.sh" "/usr/lib/dracut/modules.d/90vfio-bindd/$script.sh"
+done
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
 for unit in vfio-bindd vfio-bindd-early; do
@@ -89,7 +100,8 @@ completion zsh /usr/share/zsh/vendor-completions/_vfio-bindctl
 completion fish /usr/share/fish/vendor_completions.d/vfio-bindctl.fish
 
 printf 'Source: vfio-bindd\n\nPackage: vfio-bindd\nArchitecture: any\n' >"$out/build/debian/control"
-depends=$(cd "$out/build" && dpkg-shlibdeps -O debian/vfio-bindd/usr/bin/* |
+depends=$(cd "$out/build" && dpkg-shlibdeps -O debian/vfio-bindd/usr/bin/* \
+    debian/vfio-bindd/usr/lib/vfio-bindd/early |
     sed -n 's/^shlibs:Depends=//p')
 
 (cd "$tree" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$control/md5sums"
@@ -102,6 +114,8 @@ sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@SIZE@/$size/" -e "s/@
 for script in postinst prerm postrm; do
     install -m 0755 "packaging/debian/$script" "$control/$script"
 done
+
+install -m 0644 packaging/debian/triggers "$control/triggers"
 
 # A checkout with the set-group-ID bit would hand it on, and dpkg-deb refuse it.
 chmod -R g-s "$tree"

@@ -120,7 +120,11 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         }
         Verb::Watch(json) => watch(out, bus, json.json).await,
         Verb::Dump { redact } => dump(out, root, redact).await,
-        Verb::Reload => Client::connect(bus).await?.order("Reload").await,
+        Verb::Reload => {
+            Client::connect(bus).await?.order("Reload").await?;
+            local::older_image().iter().for_each(|text| tell(text));
+            Ok(())
+        }
         Verb::Rescan { take } => {
             let method = if take { "RescanTake" } else { "Rescan" };
             Client::connect(bus).await?.order(method).await
@@ -238,6 +242,10 @@ pub(super) fn tell_of(host: &Host) {
 fn check(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
     let sources = local::sources(file)?;
     let result = parse(&sources);
+    // Of the config that images are made with.
+    if file.is_none() && result.is_ok() {
+        local::older_image().iter().for_each(|text| tell(text));
+    }
     if json {
         let none = Vec::new();
         let (valid, errors, notices, mappings) = match &result {

@@ -1,22 +1,19 @@
 //! `early`: takes functions at boot before their drivers come, without D-Bus.
 //!
-//! Owns the limit of its time. The work is a process of its own, this program
-//! again: one that hangs in the kernel is left behind. Never fails a boot.
+//! Owns that it never fails a boot and never holds it up; the work is that of a
+//! process that may be left behind.
 
 use std::{
-    io::{self, BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
-    thread,
-    time::{Duration, Instant},
+    ffi::OsString,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::{commands::tell, local};
+use super::{commands::tell, local, worker};
 use crate::kernel::{
     apply::Modprobe,
-    early::{self, Task, state_directory},
+    early::{self, HANDED, Stage, Task, state_directory},
     host::ThisHost,
     sysfs::HostSysfs,
     usage::{Look, Tables},
@@ -25,134 +22,52 @@ use crate::kernel::{
 /// How long it takes at most, whatever hangs.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the worker has ended that says no more.
-const BREAK: Duration = Duration::from_millis(5);
-
 /// Where systemd.exec(5) puts the daemon's `StateDirectory=`. The early unit has
 /// none, which would make it wait for the file system that it is on.
 const STATE: &str = "/var/lib/vfio-bindd";
 
-/// What `early` is called with.
-struct Call<'a> {
-    config: Option<&'a Path>,
-    root: &'a Path,
-    dry_run: bool,
-}
-
 /// Takes what may be taken early: as the `worker`, or by having one do it.
 pub(super) fn run(config: Option<&Path>, root: &Path, dry_run: bool, worker: bool) {
-    let call = Call {
-        config,
-        root,
-        dry_run,
-    };
     if worker {
-        work(&call);
-    } else {
-        watch(&call);
+        work(config, root, dry_run);
+        return;
     }
-}
-
-/// Has a worker do it, and comes back when that has ended or is late. What went
-/// wrong is told, and is no failure.
-fn watch(call: &Call<'_>) {
-    let deadline = Instant::now() + LIMIT;
-    match start(call) {
-        Ok((mut worker, lines)) => {
-            if let Some(text) = follow(&mut worker, &lines, deadline) {
-                tell(&format!("{text}; vfio-bindd.service does the rest"));
-            }
-        }
-        Err(error) => tell(&format!(
-            "nothing is taken early: the worker cannot be started: {error}"
-        )),
+    let mut arguments: Vec<OsString> = vec!["--sysfs-root".into(), root.into()];
+    if let Some(config) = config {
+        arguments.extend(["--config".into(), config.into()]);
     }
-}
-
-fn start(call: &Call<'_>) -> io::Result<(Child, Receiver<String>)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--sysfs-root").arg(call.root);
-    if let Some(config) = call.config {
-        command.arg("--config").arg(config);
+    arguments.extend(["early".into(), "--worker".into()]);
+    if dry_run {
+        arguments.push("--dry-run".into());
     }
-    command.args(["early", "--worker"]);
-    if call.dry_run {
-        command.arg("--dry-run");
+    // As the worker words it: with the name before it, or none for the
+    // diagnostics of a file. Without a stderr there is nobody to tell.
+    let hand_on = |line: &str| writeln!(io::stderr(), "{line}").unwrap_or_default();
+    if let Err(error) = worker::work(&arguments, LIMIT, hand_on) {
+        tell(&format!("{error}; vfio-bindd.service does the rest"));
     }
-    let mut worker = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        // Not ours: whoever reads that until its end would wait for one that hangs.
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
-    let (sender, lines) = mpsc::channel();
-    if let Some(stderr) = worker.stderr.take() {
-        thread::spawn(move || pass_on(stderr, &sender));
-    }
-    Ok((worker, lines))
-}
-
-fn pass_on(stderr: ChildStderr, sender: &mpsc::Sender<String>) {
-    let lines = BufReader::new(stderr).lines();
-    for line in lines.map_while(Result::ok) {
-        if sender.send(line).is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells what the worker tells; says what is wrong with its end.
-fn follow(worker: &mut Child, lines: &Receiver<String>, deadline: Instant) -> Option<String> {
-    let late = || {
-        let limit = LIMIT.as_secs();
-        Some(format!(
-            "the worker has not come back after {limit} s and is left behind"
-        ))
-    };
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left) {
-            // As the worker words it: with the name before it, or none for the
-            // diagnostics of a file.
-            Ok(line) => eprint(&line),
-            Err(RecvTimeoutError::Timeout) => return late(),
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    loop {
-        match worker.try_wait() {
-            Ok(Some(status)) if status.success() => return None,
-            Ok(Some(status)) => return Some(format!("the worker ended with {status}")),
-            Ok(None) if Instant::now() >= deadline => return late(),
-            Ok(None) => thread::sleep(BREAK),
-            Err(error) => return Some(format!("the worker cannot be waited for: {error}")),
-        }
-    }
-}
-
-fn eprint(line: &str) {
-    use io::Write as _;
-    // Without a stderr there is nobody to tell.
-    writeln!(io::stderr(), "{line}").unwrap_or_default();
 }
 
 /// Does it, in this process.
-fn work(call: &Call<'_>) {
-    let sysfs = HostSysfs::new(call.root);
+fn work(config: Option<&Path>, root: &Path, dry_run: bool) {
+    let sysfs = HostSysfs::new(root);
     let tables = Tables::default();
     let look = Look {
         sysfs: &sysfs,
         host: &ThisHost,
         tables: &tables,
     };
-    // Whoever runs it by hand can have another place.
-    let state = std::env::var_os("STATE_DIRECTORY").unwrap_or_else(|| STATE.into());
+    // Whoever runs it by hand can have other places.
+    let place = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let state = place("STATE_DIRECTORY").unwrap_or_else(|| STATE.into());
+    let handed = place("RUNTIME_DIRECTORY").map(|directory| directory.join("early"));
     let task = Task {
-        state: state_directory(Path::new(&state)),
-        dry_run: call.dry_run,
+        stage: Stage::Root,
+        state: state_directory(&state),
+        handed: handed.as_deref().unwrap_or(Path::new(HANDED)),
+        dry_run,
     };
-    let config = || local::policy(call.config).map_err(|stop| stop.text);
+    let config = || local::policy(config).map_err(|stop| stop.text);
     let done = early::run(look, &Modprobe, task, config, &mut |line| tell(&line));
     if let Err(text) = done {
         tell(&text);

@@ -22,7 +22,7 @@ use crate::{
             protocol::{Reply, Request},
         },
         host::ThisHost,
-        record,
+        image, record,
         scan::scan_all,
         survey::{self, Survey},
         sysfs::HostSysfs,
@@ -34,7 +34,10 @@ use crate::{
     },
     policy::{
         config::{ConfigErrors, Source, parse},
-        doctor::facts::{HostFacts, Seen},
+        doctor::{
+            facts::{HostFacts, Seen},
+            image::older_config,
+        },
         model::Policy,
         plan::{Plan, plan},
         resolve::Held,
@@ -60,6 +63,17 @@ pub(super) fn policy(file: Option<&Path>) -> Result<Policy, Stop> {
 /// What is told of a config that is not valid.
 pub(super) fn invalid(errors: &ConfigErrors) -> Stop {
     Stop::new(Exit::Usage, errors.to_string())
+}
+
+/// What is told where the initramfs of this host goes by another config than the
+/// one of now. Where that cannot be seen, nothing is: doctor says why.
+pub(super) fn older_image() -> Option<String> {
+    let kernel = rustix::system::uname();
+    let kernel = kernel.release().to_string_lossy();
+    let file = image::file(&ThisHost, &kernel)?;
+    let held = image::carried(&ThisHost, &kernel, &file).ok().flatten()?;
+    let text = older_config(&file, held.holding)?;
+    Some(format!("{text}: run {}", held.renew))
 }
 
 /// This host, or a recorded one.

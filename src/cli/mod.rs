@@ -8,11 +8,13 @@ mod early;
 mod exit;
 mod explain;
 mod formats;
+pub mod image;
 mod local;
 mod render;
 mod show;
 pub mod show_explain;
 mod wire;
+mod worker;
 
 pub use commands::run;
 pub use exit::Exit;

@@ -53,7 +53,13 @@ fn source(path: &Path) -> Result<Source, ReadError> {
     })
 }
 
-/// `*.toml` in `folder` in the order of their names; hidden ones are not meant.
+/// Whether a file of this name in `config.d` is a part of the config: `*.toml`,
+/// and hidden ones are not meant.
+pub(super) fn is_drop_in(name: &str) -> bool {
+    name.ends_with(".toml") && !name.starts_with('.')
+}
+
+/// The drop-ins in `folder` in the order of their names.
 fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -62,13 +68,8 @@ fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_toml = path
-            .extension()
-            .is_some_and(|extension| extension == "toml");
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if is_toml && !hidden {
+        let name = path.file_name().unwrap_or_default();
+        if is_drop_in(&name.to_string_lossy()) {
             paths.push(path);
         }
     }

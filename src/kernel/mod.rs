@@ -8,6 +8,7 @@ pub mod dev_watch;
 pub mod early;
 pub mod helper;
 pub mod host;
+pub mod image;
 pub mod inspect;
 pub mod names;
 mod netlink;

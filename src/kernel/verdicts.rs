@@ -167,6 +167,21 @@ impl VerdictFile {
         Former::Idle(verdicts.functions)
     }
 
+    /// What the boot proved in which the image was made that this file is in. It
+    /// counts until the image is made anew: nothing that is written to an
+    /// initramfs stays. So the stage of the real root judges again.
+    #[must_use]
+    pub fn of_image(&self) -> Former {
+        match self.read() {
+            Ok(Some(verdicts)) if verdicts.ready => Former::Idle(verdicts.functions),
+            Ok(Some(_)) => {
+                Former::Nothing("vfio-bindd was not ready when this initramfs was made".to_owned())
+            }
+            Ok(None) => Former::Nothing("this initramfs has no verdict".to_owned()),
+            Err(error) => Former::Nothing(error.to_string()),
+        }
+    }
+
     /// Has the file be of this boot, which is not ready, when the daemon
     /// starts. Says which functions earlier stages of this boot found in it:
     /// those that are bound still need no other verdict.

@@ -4,6 +4,7 @@ use vfio_bindd::policy::{
     doctor::{
         Case, Level, examine,
         facts::{Image, MemoryLock, Seen, Unit},
+        image::{Carried, Holding},
     },
     model::Policy,
     plan::plan,
@@ -49,6 +50,7 @@ fn settings_of_the_host_are_told() {
             facts.initramfs = Seen::Known(Some(Image {
                 file: "/boot/initrd".to_owned(),
                 older_than: vec!["/etc/modprobe.d/vfio.conf".to_owned()],
+                early: None,
             }));
         }),
         Level::Warn,
@@ -88,4 +90,43 @@ fn settings_of_the_host_are_told() {
     facts.lockdown = Seen::Known(Some("integrity".to_owned()));
     let findings = examined(Some(&facts), &host(), &config());
     has(&findings, Level::Ok, "lockdown", "(integrity)", "");
+}
+
+#[test]
+fn an_image_with_another_config_is_to_be_made_anew_and_other_verdicts_are_advice() {
+    for (holding, level, text) in [
+        (
+            Holding::Same,
+            Level::Ok,
+            "has the settings of vfio as they are",
+        ),
+        (
+            Holding::OtherVerdicts,
+            Level::Ok,
+            "was made before this boot found",
+        ),
+        (Holding::OtherConfig, Level::Warn, "is not the one of now"),
+        (
+            Holding::Nothing,
+            Level::Warn,
+            "made without the early stage",
+        ),
+    ] {
+        let mut facts = facts();
+        facts.initramfs = Seen::Known(Some(Image {
+            file: "/boot/initrd".to_owned(),
+            older_than: Vec::new(),
+            early: Some(Carried {
+                renew: "update-initramfs -u -k 6.12".to_owned(),
+                holding,
+            }),
+        }));
+        let found = examined(Some(&facts), &host(), &config());
+        let advice = if holding == Holding::Same {
+            ""
+        } else {
+            "update-initramfs -u -k 6.12"
+        };
+        has(&found, level, "initramfs", text, advice);
+    }
 }

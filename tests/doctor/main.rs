@@ -64,6 +64,7 @@ fn facts() -> HostFacts {
         initramfs: Seen::Known(Some(Image {
             file: "/boot/initrd.img-6.12.9".to_owned(),
             older_than: Vec::new(),
+            early: None,
         })),
         hung_task_panic: Seen::Known(false),
         memory_locks: Seen::Known(Vec::new()),

@@ -13,14 +13,18 @@ use std::{
 use tempfile::TempDir;
 use vfio_bindd::{
     kernel::{
-        host::{Host, Network, Open, Stat},
+        host::{Host, Network, Open, Stat, ThisHost},
+        image::{carried, put_stamp},
         scan::scan_all,
         survey::{Survey, proxmox, survey},
         sysfs::HostSysfs,
     },
-    policy::doctor::facts::{
-        Asleep, Cpu, Directive, Framebuffer, HostFacts, Image, Kept, Listed, Loader, MapEntry,
-        MemoryLock, Module, Node, Order, Proxmox, RawDevice, Seen, Unit,
+    policy::doctor::{
+        facts::{
+            Asleep, Cpu, Directive, Framebuffer, HostFacts, Image, Kept, Listed, Loader, MapEntry,
+            MemoryLock, Module, Node, Order, Proxmox, RawDevice, Seen, Unit,
+        },
+        image::{Carried, Holding},
     },
 };
 
@@ -314,6 +318,7 @@ fn a_survey_finds_what_a_host_has() {
         initramfs: Seen::Known(Some(Image {
             file: "/boot/initrd.img-6.12.9".to_owned(),
             older_than: vec!["/etc/initramfs-tools/modules".to_owned()],
+            early: None,
         })),
         hung_task_panic: Seen::Known(true),
         memory_locks: Seen::Known(vec![
@@ -453,4 +458,79 @@ fn the_boot_loader_is_the_one_that_the_command_line_is_written_in() {
         root.put("/proc/cpuinfo", &format!("vendor_id\t: {vendor}\n"));
         assert_eq!(surveyed(Tree::new().root(), &root).cpu, cpu);
     }
+}
+
+/// What the image of [`KERNEL`] holds.
+fn held(root: &Root) -> Option<Holding> {
+    let held = carried(root, KERNEL, "/boot/initrd.img-6.12.9").unwrap();
+    held.map(|Carried { renew, holding }| {
+        assert_eq!(renew, "update-initramfs -u -k 6.12.9");
+        holding
+    })
+}
+
+#[test]
+fn an_image_is_compared_with_the_config_and_the_verdicts_of_now() {
+    const STAMP: &str = "/var/lib/vfio-bindd/images/6.12.9";
+    const HOOK: &str = "/usr/share/initramfs-tools/hooks/vfio-bindd";
+    let root = Root::new();
+    root.put("/boot/initrd.img-6.12.9", "");
+    assert_eq!(held(&root), None);
+    // The hook alone does nothing.
+    root.put(HOOK, "");
+    assert_eq!(held(&root), None);
+    root.put("/usr/sbin/mkinitramfs", "");
+    assert_eq!(held(&root), Some(Holding::Nothing));
+
+    // The tree that an image is made of.
+    let image = Root::new();
+    let config = "/etc/vfio-bindd/config.toml";
+    let drop_in = "/etc/vfio-bindd/config.d/10.toml";
+    for part in [&root, &image] {
+        part.put(config, "[protect]\n").put(drop_in, "");
+    }
+    let tree = image.place("/").to_str().unwrap().to_owned();
+    let state = root.place("/var/lib/vfio-bindd");
+    put_stamp(&ThisHost, &tree, &state, KERNEL).unwrap();
+    let mode = fs::metadata(root.place(STAMP)).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    assert_eq!(held(&root), Some(Holding::Same));
+    root.put(
+        "/var/lib/vfio-bindd/verdicts.json",
+        "{\"vfio-bindd-verdicts\": 1, \"boot_id\": \"a\", \"ready\": true, \"functions\": []}",
+    );
+    assert_eq!(held(&root), Some(Holding::OtherVerdicts));
+    root.put(drop_in, "# more\n");
+    assert_eq!(held(&root), Some(Holding::OtherConfig));
+    root.put(drop_in, "");
+    fs::remove_file(root.place(config)).unwrap();
+    assert_eq!(held(&root), Some(Holding::OtherConfig));
+    root.put(config, "[protect]\n");
+    assert_eq!(held(&root), Some(Holding::OtherVerdicts));
+
+    // One that was never finished, and one that nobody of this version wrote.
+    root.aged("/boot/initrd.img-6.12.9", 1000);
+    assert_eq!(held(&root), Some(Holding::Nothing));
+    root.aged(STAMP, 1000);
+    assert_eq!(held(&root), Some(Holding::OtherVerdicts));
+    root.put(STAMP, "{}").aged(STAMP, 1000);
+    assert_eq!(held(&root), Some(Holding::Nothing));
+    // What cannot be read is not said to be well.
+    fs::remove_file(root.place(config)).unwrap();
+    fs::create_dir(root.place(config)).unwrap();
+    put_stamp(&ThisHost, &tree, &state, KERNEL).unwrap();
+    root.aged(STAMP, 1000);
+    let error = carried(&root, KERNEL, "/boot/initrd.img-6.12.9").unwrap_err();
+    assert!(
+        error.starts_with("/etc/vfio-bindd/config.toml: "),
+        "{error}"
+    );
+
+    // dracut's images have another command.
+    fs::remove_file(root.place(HOOK)).unwrap();
+    root.put("/usr/lib/dracut/modules.d/90vfio-bindd/module-setup.sh", "")
+        .put("/usr/bin/dracut", "")
+        .put(STAMP, "");
+    let held = carried(&root, KERNEL, "/boot/initrd.img-6.12.9").unwrap();
+    assert_eq!(held.unwrap().renew, "dracut --force --kver 6.12.9");
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 use vfio_bindd::{
     kernel::{
-        early::{Task, run},
+        early::{Stage, Task, run},
         scan::scan_all,
         undo::{Journal, Phase},
         verdicts::VerdictFile,
@@ -19,14 +19,14 @@ use vfio_bindd::{
 
 use crate::{fake_kernel::Fake, support::at};
 
-const NIC: &str = "0000:01:00.0";
-const TWIN: &str = "0000:02:00.0";
-const GPU: &str = "0000:03:00.0";
-const CONFIG: &str = "[mapping.nic]\nmatch = { path = \"0000:00:01.0/00.0\" }\n\
+pub(crate) const NIC: &str = "0000:01:00.0";
+pub(crate) const TWIN: &str = "0000:02:00.0";
+pub(crate) const GPU: &str = "0000:03:00.0";
+pub(crate) const CONFIG: &str = "[mapping.nic]\nmatch = { path = \"0000:00:01.0/00.0\" }\n\
                       [mapping.gpu]\nmatch = { class = \"display\" }\n";
 
 /// Two identical NICs and a GPU, before udev runs and any module is loaded.
-fn host() -> Fake {
+pub(crate) fn host() -> Fake {
     let fake = Fake::new(&[]);
     fake.has_module("vfio-pci");
     fake.host_file("/proc/cmdline", "root=/dev/sda1 ro quiet\n");
@@ -55,7 +55,7 @@ fn host() -> Fake {
 }
 
 /// The daemon of the boot `boot_id` left word of the NIC.
-fn verdict(fake: &Fake, state: &Path, boot_id: &str, ready: bool) {
+pub(crate) fn verdict(fake: &Fake, state: &Path, boot_id: &str, ready: bool) {
     fake.host_file("/proc/sys/kernel/random/boot_id", boot_id);
     let inventory = scan_all(fake).unwrap();
     let known = Known::of(inventory.get(at(NIC)).unwrap());
@@ -64,7 +64,7 @@ fn verdict(fake: &Fake, state: &Path, boot_id: &str, ready: bool) {
     fake.host_file("/proc/sys/kernel/random/boot_id", "this-boot\n");
 }
 
-fn config(text: &str) -> Result<Policy, String> {
+pub(crate) fn config(text: &str) -> Result<Policy, String> {
     let sources = [Source {
         name: "config.toml".to_owned(),
         text: text.to_owned(),
@@ -73,17 +73,24 @@ fn config(text: &str) -> Result<Policy, String> {
     Ok(config.policy)
 }
 
-fn task(state: &TempDir) -> Task<'_> {
+pub(crate) fn task(state: &TempDir) -> Task<'_> {
     Task {
+        stage: Stage::Root,
         state: Some(state.path()),
+        handed: Path::new("/nonexistent"),
         dry_run: false,
     }
 }
 
 /// What it tells; a line that begins with `failed:` is its error.
-fn boot(fake: &Fake, task: Task<'_>) -> Vec<String> {
+pub(crate) fn boot(fake: &Fake, task: Task<'_>) -> Vec<String> {
+    boot_with(fake, task, CONFIG)
+}
+
+/// The same with this config.
+pub(crate) fn boot_with(fake: &Fake, task: Task<'_>, text: &str) -> Vec<String> {
     let mut told = Vec::new();
-    let policy = || config(CONFIG);
+    let policy = || config(text);
     let done = fake.look(|look| run(look, fake, task, policy, &mut |line| told.push(line)));
     told.extend(done.err().map(|error| format!("failed: {error}")));
     told
@@ -175,9 +182,10 @@ fn without_a_verdict_that_counts_only_what_needs_none_is_taken() {
     }
     // With /var on a file system of its own.
     let fake = host();
+    let state = TempDir::new().unwrap();
     let nowhere = Task {
         state: None,
-        dry_run: false,
+        ..task(&state)
     };
     let told = boot(&fake, nowhere);
     assert!(

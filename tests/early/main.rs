@@ -15,6 +15,8 @@ mod support;
 mod tree;
 
 mod boot;
+mod handed;
+mod image;
 mod program;
 mod rules;
 mod vouch;

@@ -89,7 +89,7 @@ fn it_is_hardened_as_far_as_modprobe_lets_it() {
     );
     has_in(
         UNIT,
-        &["ReadWritePaths=/sys/bus/pci /sys/devices -/var/lib/vfio-bindd"],
+        &["ReadWritePaths=/sys/bus/pci /sys/devices -/var/lib/vfio-bindd -/run/vfio-bindd/early"],
     );
     is_clean(UNIT, "vfio-bindctl", env!("CARGO_BIN_EXE_vfio-bindctl"), 33);
 }

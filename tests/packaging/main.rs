@@ -10,6 +10,7 @@ use std::{
 };
 
 mod early;
+mod image;
 mod man;
 mod members;
 mod policy;

@@ -6,9 +6,16 @@ use vfio_bindd::policy::config::{Source, parse};
 
 use crate::{checked, file, is_content, path};
 
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 12] = [
     "deb.sh",
     "deps.sh",
+    "dracut/give-back.sh",
+    "dracut/module-setup.sh",
+    "dracut/take.sh",
+    "initramfs-tools/hook",
+    "initramfs-tools/init-top",
+    "initramfs-tools/local-block",
+    "initramfs-tools/panic",
     "debian/postinst",
     "debian/prerm",
     "debian/postrm",

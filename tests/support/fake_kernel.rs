@@ -332,6 +332,11 @@ impl Kernel {
     }
 
     /// modprobe does not find the driver's module any more.
+    /// The driver is registered; what waits for one is not asked.
+    pub(crate) fn has_driver(&mut self, driver: &str) {
+        self.drivers.insert(driver.to_owned());
+    }
+
     pub(crate) fn lose_module(&mut self, driver: &str) {
         self.modules.remove(driver);
     }
@@ -542,6 +547,18 @@ impl Fake {
                     }
                     Ok(())
                 }
+                // Success says nothing: whoever matches has it then, or nobody.
+                ["bus", "pci", "drivers_probe"] => {
+                    if !kernel.is_there(line) {
+                        return Err(errno(Errno::NODEV));
+                    }
+                    let drivers: Vec<_> = kernel.drivers.iter().cloned().collect();
+                    let _taker = drivers
+                        .iter()
+                        .find(|driver| kernel.bind_to(driver, line).is_ok());
+                    Ok(())
+                }
+                ["bus", "pci", "devices", address, "uevent"] if kernel.is_there(address) => Ok(()),
                 ["bus", "pci", "drivers", driver, _] if !kernel.drivers.contains(*driver) => {
                     Err(errno(Errno::NOENT))
                 }

@@ -1,6 +1,7 @@
 //! How the host was started: processor, firmware, boot loader, command line.
 
 use super::{Survey, words};
+use crate::kernel::image;
 use crate::policy::doctor::facts::{Cpu, Directive, Image, Loader};
 
 pub(super) fn cpu(survey: Survey<'_>) -> Cpu {
@@ -104,12 +105,7 @@ pub(super) fn initramfs(
     survey: Survey<'_>,
     directives: &[Directive],
 ) -> Result<Option<Image>, String> {
-    let kernel = survey.kernel;
-    let places = [
-        format!("/boot/initrd.img-{kernel}"),
-        format!("/boot/initramfs-{kernel}.img"),
-    ];
-    let Some(file) = places.into_iter().find(|place| survey.exists(place)) else {
+    let Some(file) = image::file(survey.host, survey.kernel) else {
         return Ok(None);
     };
     let modified = |path: &str| {
@@ -131,5 +127,10 @@ pub(super) fn initramfs(
             older_than.push(path);
         }
     }
-    Ok(Some(Image { file, older_than }))
+    let early = image::carried(survey.host, survey.kernel, &file)?;
+    Ok(Some(Image {
+        file,
+        older_than,
+        early,
+    }))
 }

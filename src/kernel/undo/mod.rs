@@ -174,6 +174,19 @@ impl Journal {
         Ok(())
     }
 
+    /// Moves the entry of the function at `address` to `other`, where there is
+    /// one.
+    ///
+    /// # Errors
+    /// If it cannot be read, written there or deleted here.
+    pub fn hand_over(&self, address: Address, other: &Self) -> Result<(), UndoError> {
+        if let Some(entry) = self.read(address)? {
+            other.write(&entry)?;
+            self.remove(&self.file(address))?;
+        }
+        Ok(())
+    }
+
     /// Has the function be taken again: an entry of one that was given back is
     /// deleted, and one whose return is not finished still counts as taken.
     /// Says whether there is an entry afterwards.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::image::Carried;
 use crate::pci::address::Address;
 
 /// What a look gave, or why it gave nothing. What is simply not there is known.
@@ -271,6 +272,9 @@ pub struct Image {
     /// Files that go into it, that name vfio, and that are newer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub older_than: Vec<String>,
+    /// What it holds of vfio-bindd, `None` where images have no early stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early: Option<Carried>,
 }
 
 /// A setting of how much memory may be locked.

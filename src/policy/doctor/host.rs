@@ -5,7 +5,7 @@ use super::{
     Case, Finding,
     advice::renew_initramfs,
     facts::{HostFacts, Unit},
-    seen,
+    image, seen,
 };
 
 pub(super) fn config(case: &Case<'_>) -> Vec<Finding> {
@@ -56,20 +56,22 @@ pub(super) fn limits(facts: &HostFacts) -> Vec<Finding> {
 
 fn initramfs(facts: &HostFacts) -> Vec<Finding> {
     const NAME: &str = "initramfs";
-    seen(NAME, &facts.initramfs, |image| {
-        let Some(image) = image else {
+    seen(NAME, &facts.initramfs, |found| {
+        let Some(found) = found else {
             return Vec::new();
         };
-        if image.older_than.is_empty() {
-            let text = format!("{} has the settings of vfio as they are now", image.file);
-            return vec![Finding::ok(NAME, text)];
+        let mut findings = Vec::new();
+        if !found.older_than.is_empty() {
+            let older = found.older_than.join(", ");
+            let text = format!("{} is older than {older}", found.file);
+            findings.push(Finding::warn(NAME, text, renew_initramfs(facts)));
         }
-        let text = format!(
-            "{} is older than {}",
-            image.file,
-            image.older_than.join(", ")
-        );
-        vec![Finding::warn(NAME, text, renew_initramfs(facts))]
+        findings.extend(image::early(NAME, found));
+        if findings.is_empty() {
+            let text = format!("{} has the settings of vfio as they are now", found.file);
+            findings.push(Finding::ok(NAME, text));
+        }
+        findings
     })
 }
 

@@ -8,6 +8,7 @@ pub mod facts;
 mod functions;
 mod groups;
 mod host;
+pub mod image;
 mod iommu;
 mod modprobe;
 mod modules;

@@ -68,6 +68,14 @@ fn objection(action: &Action, function: Option<&Function>, former: &Former) -> O
     if action.detach.is_some() || function.inspection.is_none() {
         return Some("has to be looked at first".to_owned());
     }
+    doubt(function, former)
+}
+
+/// What keeps an inspected function from the early stages by what it is,
+/// whatever the plan says of it: a clause that follows the address. Also asked
+/// of what an earlier stage took.
+#[must_use]
+pub fn doubt(function: &Function, former: &Former) -> Option<String> {
     // Also where `allow` lifts that guard: a console that goes before the host
     // is up leaves nobody to see why.
     if function.boot_vga {
@@ -84,10 +92,11 @@ fn objection(action: &Action, function: Option<&Function>, former: &Former) -> O
 }
 
 /// What a function is that a host may hang on, by its class (PCI Code and ID
-/// Assignment); `None` for those that only serve whoever opens them. Disks are
+/// Assignment), with its article; `None` for those that only serve whoever opens them. Disks are
 /// behind more than storage controllers: behind Fibre Channel and `FireWire`
 /// (both in 0c) and behind I2O (0e), and old devices have class 00.
-fn needs_verdict(class: ClassCode) -> Option<&'static str> {
+#[must_use]
+pub fn needs_verdict(class: ClassCode) -> Option<&'static str> {
     match (class.base(), class.subclass()) {
         // Displays, of which the plan refuses the boot display; sound and video;
         // encryption; accelerators; coprocessors.

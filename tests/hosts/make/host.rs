@@ -50,6 +50,7 @@ fn healthy(kernel: &str) -> HostFacts {
         initramfs: Seen::Known(Some(Image {
             file: format!("/boot/initrd.img-{kernel}"),
             older_than: Vec::new(),
+            early: None,
         })),
         hung_task_panic: Seen::Known(false),
         memory_locks: Seen::Known(Vec::new()),
@@ -86,6 +87,7 @@ fn gpu_server(kernel: &str) -> HostFacts {
         initramfs: Seen::Known(Some(Image {
             file: format!("/boot/initrd.img-{kernel}"),
             older_than: vec!["/etc/modprobe.d/vfio.conf".to_owned()],
+            early: None,
         })),
         nodes: nodes([31]),
         memory_locks: Seen::Known(vec![MemoryLock {

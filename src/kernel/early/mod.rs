@@ -1,10 +1,19 @@
 //! Early: takes functions before any driver is loaded, at boot.
 //!
 //! Owns the order: all overrides first, then the driver, which binds what waits
-//! for it. Never unbinds. What may be taken says `policy::early`. Runs in a
+//! for it. Never unbinds what a native driver has. What may be taken says
+//! `policy::early`; what becomes of what a stage before took, `handed`. Runs in a
 //! process of its own that may hang.
 
-use std::{collections::BTreeSet, fs, path::Path};
+mod handed;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub use self::handed::give_back;
 
 use super::{
     apply::{Modules, note, objection},
@@ -29,14 +38,42 @@ use crate::{
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 
-/// What the early stage is to go by.
+/// Where the stage of an initramfs leaves word for that of the real root: `/run`
+/// goes along.
+pub const HANDED: &str = "/run/vfio-bindd/early";
+
+/// Which of the early stages this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// In an initramfs: nothing can be written that outlasts this boot, and the
+    /// verdicts are as old as the image.
+    Initramfs,
+    /// In the real root, which also judges what the one before took.
+    Root,
+}
+
+/// What an early stage is to go by.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// Where the verdicts and the undo journal are, if there is such a place by
-    /// now.
+    /// Which one it is.
+    pub stage: Stage,
+    /// Where the verdicts are, if there is such a place by now; in the real root
+    /// the undo journal as well.
     pub state: Option<&'a Path>,
-    /// Only say what would be taken.
+    /// Where word is left from stage to stage, [`HANDED`].
+    pub handed: &'a Path,
+    /// Only say what would be done.
     pub dry_run: bool,
+}
+
+impl Task<'_> {
+    /// The undo journal's folder.
+    fn undo(&self) -> Option<PathBuf> {
+        match self.stage {
+            Stage::Initramfs => Some(handed::journal(self.handed)),
+            Stage::Root => self.state.map(|state| state.join("undo")),
+        }
+    }
 }
 
 /// Takes what may be taken early; each line that says what was done goes to
@@ -59,10 +96,22 @@ pub fn run(
         return Ok(());
     }
     let former = former(look.host, task);
-    let policy = config()?;
+    let policy = match (config(), task.stage) {
+        (Ok(policy), _) => policy,
+        (Err(text), Stage::Initramfs) => return Err(text),
+        (Err(text), Stage::Root) => {
+            let back = handed::unjudged(look, task, tell);
+            handed::return_all(look, modules, task, &back, tell);
+            return Err(text);
+        }
+    };
     let mut inventory = scan_all(look.sysfs)
         .map_err(|error| format!("functions cannot be listed: {}", words(&error)))?;
     let plan = planned(look, &policy, &mut inventory);
+    let back = match task.stage {
+        Stage::Initramfs => Vec::new(),
+        Stage::Root => handed::review(look, task, (&plan, &inventory, &former), tell),
+    };
     let Early { take, leave } = early(&plan, &inventory, &former);
     for (address, text) in &leave {
         tell(format!(
@@ -76,8 +125,13 @@ pub fn run(
         }
         0
     } else {
+        if task.stage == Stage::Initramfs {
+            handed::announce(look.host, task.handed, &take, &inventory)?;
+        }
         bind(look, modules, &hold(look, task, &take, tell), tell)
     };
+    // After all overrides: their own drivers come for these.
+    handed::return_all(look, modules, task, &back, tell);
     let left = plan.actions.len() - taken;
     let refused = plan.mappings.values().map(|mapping| mapping.refusals.len());
     let refused: usize = refused.sum();
@@ -91,9 +145,10 @@ fn former(host: &dyn Host, task: Task<'_>) -> Former {
     let Some(state) = task.state else {
         return Former::Nothing("the state directory is not there yet".to_owned());
     };
-    match VerdictFile::new(state, host) {
-        Ok(file) => file.former(task.dry_run),
-        Err(error) => Former::Nothing(error.to_string()),
+    match (VerdictFile::new(state, host), task.stage) {
+        (Ok(file), Stage::Initramfs) => file.of_image(),
+        (Ok(file), Stage::Root) => file.former(task.dry_run),
+        (Err(error), _) => Former::Nothing(error.to_string()),
     }
 }
 
@@ -124,7 +179,7 @@ fn hold<'a>(
     take: &[&'a Action],
     tell: &mut dyn FnMut(String),
 ) -> Vec<&'a Action> {
-    let undo = task.state.map(|state| state.join("undo"));
+    let undo = task.undo();
     let mut held = Vec::new();
     for action in take {
         match hold_one(look, &Order::new(action, undo.clone())) {
