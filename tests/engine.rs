@@ -12,7 +12,7 @@ use std::{
 };
 
 use drive::{Drive, Engine};
-use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy, up};
+use support::{FunctionExt as _, at, by_address, by_id, inventory, mapping, nic, policy, up};
 use vfio_bindd::{
     engine::{
         event::{Effect, Event, Outcome, Unfinished},
@@ -23,6 +23,7 @@ use vfio_bindd::{
     pci::{
         address::Address,
         function::{Function, Inspection},
+        id::ClassCode,
         inventory::Inventory,
     },
     policy::{guard::Guard, model::Policy, resolve::Held},
@@ -573,4 +574,64 @@ fn a_dry_run_applies_nothing_and_still_gets_ready() {
     assert!(host.applied.is_empty());
     assert_eq!(host.snapshot().state, DaemonState::Degraded);
     assert_eq!(host.mapping().0, MappingState::Pending);
+}
+
+/// Two functions at boot, of which only the NIC is of a class that the host may
+/// need.
+fn booting() -> (Host, Policy) {
+    let mut host = Host::new([
+        nic("0000:01:00.0"),
+        nic("0000:02:00.0").with(|one| one.class = ClassCode::new(0x04_0300)),
+    ]);
+    host.engine = Engine::new(State::new(Held::new(), false).awaiting_udev());
+    let every = |address| mapping(vec![by_address(address)]);
+    let both = [
+        ("m", every("0000:01:00.0")),
+        ("sound", every("0000:02:00.0")),
+    ];
+    (host, policy(both))
+}
+
+#[test]
+fn what_the_host_may_need_waits_for_udev_and_for_a_look_after_it() {
+    let (mut host, config) = booting();
+    host.start(&config);
+    assert_eq!(host.applied, [at("0000:02:00.0")]);
+    assert_eq!(host.snapshot().state, DaemonState::Starting);
+    let mapping = host.snapshot().mappings.get("m").unwrap();
+    assert_eq!(mapping.state, MappingState::Pending);
+    assert_eq!(
+        mapping.reason,
+        "0000:01:00.0 waits until udev has been through the devices of this boot"
+    );
+    // Its driver came, and now there is something to be seen.
+    let function = host.inventory.get_mut(at("0000:01:00.0")).unwrap();
+    function.driver = Some("e1000e".to_owned());
+    let found = host.inspections.get_mut(&at("0000:01:00.0")).unwrap();
+    found.usage = vec![up("eth0")];
+    host.event(Event::UdevIdle { all_along: false });
+    assert_eq!(host.applied, [at("0000:02:00.0")]);
+    assert_eq!(host.mapping().0, MappingState::Refused);
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+}
+
+#[test]
+fn an_idle_udev_has_nothing_looked_at_twice() {
+    let (mut host, config) = booting();
+    host.start(&config);
+    host.inspections.clear();
+    host.event(Event::UdevIdle { all_along: true });
+    assert_eq!(host.applied, [at("0000:02:00.0"), at("0000:01:00.0")]);
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+}
+
+#[test]
+fn guests_do_not_wait_for_a_udev_that_never_ends() {
+    let (mut host, config) = booting();
+    host.start(&config);
+    host.wait(Duration::from_secs(31));
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.applied, [at("0000:02:00.0")]);
+    host.event(Event::UdevIdle { all_along: false });
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
 }

@@ -4,6 +4,8 @@
 mod answers;
 pub mod args;
 mod callers;
+mod coldplug;
+mod config;
 mod errands;
 mod helpers;
 pub mod journal;
@@ -13,6 +15,7 @@ pub mod map_file;
 pub mod notify;
 pub mod run;
 mod survey;
+
 mod undo;
 mod verdicts;
 mod work;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     callers::Waiting,
+    coldplug, config,
     helpers::Helpers,
     journal, last_map,
     map_file::MapFile,
@@ -31,13 +32,12 @@ use crate::{
         state::State,
     },
     kernel::{
-        config_files,
         helper::{pool::Pool, protocol::Request as Asked},
         order::{Order, Return},
         scan::{scan_all, scan_function},
         sysfs::HostSysfs,
     },
-    policy::{config::parse, drift::Memory, model::Policy, resolve::Held},
+    policy::{drift::Memory, resolve::Held},
 };
 
 /// All that the loop works with.
@@ -92,6 +92,11 @@ impl Work {
         let mut state = State::new(held, options.dry_run);
         if undo.folder().is_some() {
             state = state.awaiting_journal();
+        }
+        // Another tree than the host's has nothing to do with its udev.
+        if options.sysfs_root == Path::new("/sys") {
+            state = state.awaiting_udev();
+            coldplug::watch(events.clone());
         }
         let memories = last_map::start(&events);
         let pool = Pool::new(program, arguments.into());
@@ -175,7 +180,7 @@ impl Work {
         self.reloads.begun();
         self.notifier.reloading();
         let file = self.options.config.clone();
-        self.beside(move || Event::Config(config(file.as_deref())));
+        self.beside(move || Event::Config(config::read(file.as_deref())));
     }
 
     /// Has `work` done on another thread; its event comes back to the loop.
@@ -283,16 +288,6 @@ impl Work {
         self.snapshots.send_replace(Arc::clone(&snapshot));
         self.notifier.snapshot(&snapshot);
     }
-}
-
-/// Reads and validates the config; what is not honoured yet is told.
-fn config(file: Option<&Path>) -> Result<Policy, String> {
-    let sources = config_files::read(file).map_err(|error| error.to_string())?;
-    let config = parse(&sources).map_err(|errors| errors.to_string())?;
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
-    }
-    Ok(config.policy)
 }
 
 /// Brings an event back to the loop; at the daemon's end there is none.

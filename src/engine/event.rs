@@ -32,6 +32,11 @@ pub enum Event {
     /// These were vouched for by an earlier daemon of this boot, or by the
     /// former boot and taken early in this one.
     Vouched(Vec<Known>),
+    /// udev has been through the devices that were there at boot.
+    UdevIdle {
+        /// Whether it was before anything was looked at.
+        all_along: bool,
+    },
     /// The kernel says that a function came or changed.
     Changed(Address),
     /// The kernel says that a function went.

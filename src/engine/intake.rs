@@ -90,6 +90,7 @@ impl State {
             self.scan(effects);
         } else {
             self.unseen.clear();
+            self.looked_once_more();
         }
         self.reconcile_at = Some(now);
     }

@@ -1,5 +1,6 @@
 //! The reconciler: events in, effects out. Synchronous; no IO, no clock, no lock.
 
+mod coldplug;
 pub mod event;
 mod flight;
 mod intake;

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{
+    coldplug::{Coldplug, UDEV_FIRST},
     flight::{Errand, Flights, Retries},
     snapshot::{
         Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
@@ -28,6 +29,7 @@ pub(super) struct View<'a> {
     pub(super) flights: &'a Flights,
     pub(super) retries: &'a Retries,
     pub(super) undo: &'a Undo,
+    pub(super) coldplug: Coldplug,
     pub(super) first_pass_over: bool,
     /// What became of functions that mappings had before this boot.
     pub(super) drift: &'a [Drift],
@@ -135,6 +137,7 @@ impl View<'_> {
             (FunctionState::Stuck, reason) => (MappingState::Stuck, reason),
             (FunctionState::Refused, reason) => (MappingState::Refused, reason),
             (FunctionState::Failed, reason) => (MappingState::Failed, reason),
+            (_, reason) if reason.ends_with(UDEV_FIRST) => (MappingState::Pending, reason),
             _ if plan.verdict == Verdict::Pending => (MappingState::Pending, plan.reason.clone()),
             _ => (
                 MappingState::Pending,
@@ -212,6 +215,7 @@ impl View<'_> {
         match self.retries.get(address) {
             Some(retry) if retry.refused => (FunctionState::Refused, retry.text.clone()),
             Some(retry) => (FunctionState::Failed, retry.text.clone()),
+            None if self.waits_for_udev(address) => (FunctionState::Pending, UDEV_FIRST.to_owned()),
             None => (FunctionState::Pending, "is not bound yet".to_owned()),
         }
     }

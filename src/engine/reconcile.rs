@@ -68,6 +68,7 @@ impl State {
             flights: &self.flights,
             retries: &self.retries,
             undo: &self.undo,
+            coldplug: self.coldplug,
             first_pass_over: self.first_pass_over,
             drift: self.drift.as_deref().unwrap_or_default(),
             rejected: &self.rejected,
@@ -126,6 +127,10 @@ impl State {
         };
         for action in actions {
             let address = action.address;
+            if self.waits_for_udev(address) {
+                waits = true;
+                continue;
+            }
             let errand = Errand::Apply(action.clone());
             // Or what was bound just now would be bound again.
             let settled = !self.observing.contains(&address)

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    coldplug::Coldplug,
     event::{Effect, Event},
     flight::{Flights, Retries},
     report::Report,
@@ -64,6 +65,7 @@ pub struct State {
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
+    pub(super) coldplug: Coldplug,
     /// Whether a config was read, or tried to.
     pub(super) configured_once: bool,
 }
@@ -98,6 +100,7 @@ impl State {
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
             journal_awaited: false,
+            coldplug: Coldplug::default(),
             configured_once: false,
         }
     }
@@ -153,6 +156,10 @@ impl State {
                 self.reconcile_at = Some(now);
             }
             Event::Vouched(known) => self.vouched.recall(known),
+            Event::UdevIdle { all_along } => {
+                self.udev_is_idle(all_along, &mut effects);
+                self.reconcile_at = Some(now);
+            }
             Event::Changed(address) => {
                 self.retries.forget(address);
                 self.stale.insert(address);
