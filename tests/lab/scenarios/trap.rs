@@ -112,6 +112,26 @@ fn ensure_met(guest: &mut Guest, address: &str, wanted: bool) -> Result<()> {
     })
 }
 
+/// What says what an early stage did.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The kernel's log, for the initramfs.
+    Initramfs,
+    /// The journal of the unit.
+    Root,
+}
+
+/// Fails where an early stage did not say this in this boot.
+fn ensure_told(guest: &mut Guest, stage: Stage, words: &str) -> Result<()> {
+    let told = guest.ok(match stage {
+        Stage::Initramfs => "dmesg | grep vfio-bindd:",
+        Stage::Root => "journalctl -b -u vfio-bindd-early.service -o cat --no-pager",
+    })?;
+    ensure(told.contains(words), || {
+        format!("nothing says {words:?}:\n{told}")
+    })
+}
+
 /// Has the guest make its initrd anew, for the boots from here on.
 fn make_initrd(guest: &mut Guest) -> Result<()> {
     guest.ok_for("update-initramfs -u", Duration::from_secs(180))?;
@@ -121,20 +141,27 @@ fn make_initrd(guest: &mut Guest) -> Result<()> {
 /// The package is new, and nothing was ever proven.
 fn without_verdicts(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
+    // It would prove what is idle before the package's trigger makes the initrd.
     guest.ok("systemctl mask vfio-bindd")?;
     guest.installed()?;
-    make_initrd(guest)?;
-    guest.ok(&format!("systemctl unmask vfio-bindd; [ ! -e {VERDICTS} ]"))?;
+    guest.take_initrd("/boot/initrd.img-$(uname -r)")?;
+    guest.ok(&format!(
+        "systemctl unmask vfio-bindd && systemctl enable vfio-bindd && [ ! -e {VERDICTS} ]"
+    ))?;
     let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
-    splits_the_disks(guest, &twins)?;
-    wait_resolved(guest, "nic", &[&twins.nic])?;
-    for address in [&twins.disk, &twins.nic] {
+    both_are_bound(guest, &twins)?;
+    for (address, kind) in [(&twins.disk, "storage"), (&twins.nic, "network")] {
         ensure_met(guest, address, true)?;
+        let words = format!(
+            "{address} is left to vfio-bindd.service: it is a {kind} controller, and no former \
+             boot left a verdict"
+        );
+        ensure_told(guest, Stage::Initramfs, &words)?;
     }
     Ok(())
 }
 
-/// That boot's verdict is in the initrd: its functions never meet a driver.
+/// What that boot proved is in the initrd: its functions never meet a driver.
 fn with_verdicts(guest: &mut Guest) -> Result<()> {
     let boots = boots()?;
     guest.wait_until(
@@ -142,17 +169,14 @@ fn with_verdicts(guest: &mut Guest) -> Result<()> {
         &format!("jq -e '.ready and (.functions | length == 2)' {VERDICTS}"),
     )?;
     make_initrd(guest)?;
-    for boot_number in 1..=boots {
-        let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
-        splits_the_disks(guest, &twins)?;
-        wait_resolved(guest, "nic", &[&twins.nic])?;
-        for address in [&twins.nic, &twins.disk] {
-            ensure_met(guest, address, false)
-                .map_err(|error| format!("boot {boot_number} of {boots}: {error}"))?;
-        }
+    for number in 1..=boots {
+        boot(guest, Root::Left, ROOT_PARAMETER)
+            .and_then(|twins| both_are_taken(guest, &twins))
+            .map_err(|error| format!("boot {number} of {boots}: {error}"))?;
     }
     guest.figure(format!(
-        "{boots} boots with e1000e in the initrd: the mapped NIC never met it, its twin always did"
+        "{boots} boots: the mapped NIC and the root's twin never met their drivers, which are in \
+         the initrd; the NIC's twin always did"
     ));
     Ok(())
 }
@@ -166,15 +190,42 @@ fn boots() -> Result<u32> {
     }
 }
 
-/// The root's disk is where its twin was, of which the initrd knows that it was idle.
-fn with_the_disks_swapped(guest: &mut Guest) -> Result<()> {
-    let twins = boot(guest, Root::Right, ROOT_PARAMETER)?;
-    splits_the_disks(guest, &twins)?;
+fn both_are_bound(guest: &mut Guest, twins: &Twins) -> Result<()> {
+    splits_the_disks(guest, twins)?;
     wait_resolved(guest, "nic", &[&twins.nic])
 }
 
-/// The initrd holds a mapping that the config has no more, and the daemon does
-/// not run in this boot.
+/// By the initramfs, and left so by the real root.
+fn both_are_taken(guest: &mut Guest, twins: &Twins) -> Result<()> {
+    both_are_bound(guest, twins)?;
+    for (address, mapping) in [(&twins.disk, "disks"), (&twins.nic, "nic")] {
+        ensure_met(guest, address, false)?;
+        let taken = format!("{address} is taken for {mapping}: vfio-pci has it");
+        ensure_told(guest, Stage::Initramfs, &taken)?;
+        let stays = format!("{address} was taken in the initramfs and stays");
+        ensure_told(guest, Stage::Root, &stays)?;
+    }
+    Ok(())
+}
+
+/// The root's disk is where its twin was, of which the initrd knows that it was
+/// idle: the initramfs takes it, and does not find the root.
+fn with_the_disks_swapped(guest: &mut Guest) -> Result<()> {
+    let twins = boot(guest, Root::Right, ROOT_PARAMETER)?;
+    both_are_bound(guest, &twins)?;
+    let Twins { root, .. } = &twins;
+    let taken = format!("{root} is taken for disks: vfio-pci has it");
+    ensure_told(guest, Stage::Initramfs, &taken)?;
+    let waited = guest.ok("dmesg | grep 'vfio-bindd: .* has not shown up: '")?;
+    guest.figure(format!(
+        "the root's disk was taken and given back: {waited}"
+    ));
+    let told = format!("{root} was taken in the initramfs and had to be given back there");
+    ensure_told(guest, Stage::Root, &told)
+}
+
+/// The initrd holds a mapping that the config has no more. The daemon does not
+/// run in this boot.
 fn with_an_older_config(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, DISKS)?;
     let twins = boot(
@@ -182,23 +233,41 @@ fn with_an_older_config(guest: &mut Guest) -> Result<()> {
         Root::Left,
         "root=LABEL=lab-root systemd.mask=vfio-bindd.service",
     )?;
-    wait_driver(guest, &twins.nic, "e1000e")
+    wait_driver(guest, &twins.nic, "e1000e")?;
+    let told = format!(
+        "{} was taken in the initramfs and is given back: it is in no mapping",
+        twins.nic
+    );
+    ensure_told(guest, Stage::Root, &told)
 }
 
-/// What the initrd was told is not what the boot before this one proved: nothing.
+/// The boot before did not get ready, of which the initrd knows nothing.
 fn after_a_failed_boot(guest: &mut Guest) -> Result<()> {
     let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
     splits_the_disks(guest, &twins)?;
-    wait_driver(guest, &twins.nic, "e1000e")
+    wait_driver(guest, &twins.nic, "e1000e")?;
+    let told = format!(
+        "{} was taken in the initramfs and is given back: it is a storage controller, and \
+         vfio-bindd did not get ready in the former boot",
+        twins.disk
+    );
+    ensure_told(guest, Stage::Root, &told)
 }
 
 /// The way out for whoever is at the boot loader.
 fn turned_off(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
     let twins = boot(guest, Root::Left, "root=LABEL=lab-root vfio_bindd=off")?;
+    both_are_bound(guest, &twins)?;
     for address in [&twins.nic, &twins.disk] {
         ensure_met(guest, address, true)?;
     }
-    splits_the_disks(guest, &twins)?;
-    wait_resolved(guest, "nic", &[&twins.nic])
+    for stage in [Stage::Initramfs, Stage::Root] {
+        ensure_told(
+            guest,
+            stage,
+            "vfio_bindd=off is on the kernel's command line",
+        )?;
+    }
+    Ok(())
 }
