@@ -28,7 +28,7 @@ deps-deb: deps-build
 
 deps-lab: deps-deb
 	@packaging/deps.sh mmdebstrap:/usr/bin/mmdebstrap e2fsprogs:/sbin/mke2fs \
-		qemu-system-x86:/usr/bin/qemu-system-x86_64 \
+		qemu-system-x86:/usr/bin/qemu-system-x86_64 qemu-utils:/usr/bin/qemu-img \
 		ipxe-qemu:/usr/lib/ipxe/qemu/efi-e1000e.rom
 
 fmt:

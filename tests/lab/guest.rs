@@ -1,5 +1,6 @@
 //! An emulated host that scenarios work with: its shell, its slots, its files.
 
+mod power;
 mod slots;
 
 use std::fs;
@@ -11,10 +12,8 @@ use crate::Result;
 use crate::machine::Machine;
 use crate::qmp::Qmp;
 use crate::shell::{Output, Shell};
-use crate::topology::{Port, Topology};
+use crate::topology::Port;
 
-/// A boot takes about half a minute; a busy machine may need several times that.
-const BOOT: Duration = Duration::from_secs(240);
 /// Enough for any ordinary command under emulation.
 const COMMAND: Duration = Duration::from_secs(60);
 /// A guest asked to let a card go takes some five seconds.
@@ -34,24 +33,6 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Starts the host and waits until its boot is done.
-    pub(crate) fn boot(name: &str, topology: &Topology, package: Option<&Path>) -> Result<Self> {
-        let mut machine = Machine::start(name, topology)?;
-        let (shell, qmp) = connect(&mut machine)?;
-        let mut guest = Self {
-            shell,
-            qmp,
-            plugged: Vec::new(),
-            figures: Vec::new(),
-            package: package.map(Path::to_owned),
-            installed: false,
-            panics: 0,
-            machine,
-        };
-        guest.settle()?;
-        Ok(guest)
-    }
-
     /// Runs a command; its failure is the caller's to judge.
     pub(crate) fn run(&mut self, command: &str) -> Result<Output> {
         self.run_for(command, COMMAND)
@@ -142,37 +123,6 @@ impl Guest {
     /// Notes that the package under test is no longer there.
     pub(crate) fn forget_installed(&mut self) {
         self.installed = false;
-    }
-
-    /// Restarts the guest from within and waits for the new boot's end.
-    pub(crate) fn reboot(&mut self) -> Result<()> {
-        let before = self.ok("cat /proc/sys/kernel/random/boot_id")?;
-        self.ok("sync; systemctl reboot --no-block")?;
-        let end = Instant::now() + BOOT;
-        loop {
-            let machine = &mut self.machine;
-            self.shell.wait_ready(BOOT, || machine.check())?;
-            // The old system answers for a while; a shell that dies in between is no news.
-            match self.shell.run(
-                "cat /proc/sys/kernel/random/boot_id",
-                Duration::from_secs(5),
-            ) {
-                Ok(output) if output.status == 0 && output.stdout != before => break,
-                _ if Instant::now() >= end => return Err("the guest did not restart".to_owned()),
-                _ => sleep(Duration::from_secs(1)),
-            }
-        }
-        self.settle()
-    }
-
-    /// Cuts the power and boots from another root, with the empty disks' content
-    /// kept and the image's own disk as it was built.
-    pub(crate) fn boot_from(&mut self, root_parameter: &str) -> Result<()> {
-        self.ok("sync")?;
-        self.machine.start_again(root_parameter)?;
-        (self.shell, self.qmp) = connect(&mut self.machine)?;
-        self.plugged.clear();
-        self.settle()
     }
 
     /// The address of a function of the card behind a port.
@@ -269,40 +219,5 @@ impl Guest {
     /// QEMU's socket of the console that people log in on.
     pub(crate) fn console_socket(&self) -> PathBuf {
         self.machine.file("console.sock")
-    }
-
-    /// Waits for the boot's end and mounts the shared folder.
-    fn settle(&mut self) -> Result<()> {
-        let machine = &mut self.machine;
-        self.shell.wait_ready(BOOT, || machine.check())?;
-        let end = Instant::now() + BOOT;
-        loop {
-            let state = self.run("systemctl is-system-running")?.stdout;
-            if state == "running" || state == "degraded" {
-                break;
-            }
-            if Instant::now() >= end {
-                let jobs = self.run("systemctl list-jobs")?.stdout;
-                return Err(format!("the boot does not end (state {state}):\n{jobs}"));
-            }
-            sleep(Duration::from_secs(1));
-        }
-        self.ok("modprobe 9pnet_virtio && mount -t 9p -o trans=virtio,version=9p2000.L share /mnt/share")
-            .map(drop)
-    }
-}
-
-/// Waits for QEMU's sockets.
-fn connect(machine: &mut Machine) -> Result<(Shell, Qmp)> {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        machine.check()?;
-        let both = Shell::connect(&machine.file("shell.sock"))
-            .and_then(|shell| Ok((shell, Qmp::connect(&machine.file("qmp.sock"))?)));
-        match both {
-            Ok(both) => return Ok(both),
-            Err(error) if Instant::now() >= end => return Err(error),
-            Err(_) => sleep(Duration::from_millis(100)),
-        }
     }
 }

@@ -1,21 +1,20 @@
 //! One emulated host as a process: starts QEMU, keeps its files, ends it.
 
-use std::fs::{self, File, OpenOptions};
+mod emulator;
+
+use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub(crate) use self::emulator::GUEST_INITRD;
+use self::emulator::{arguments, overlay, spawn};
 use crate::Result;
 use crate::topology::Topology;
-
-/// Keeps the guest's kernel quiet, which makes an emulated boot notably faster,
-/// and has it start again where it panics, see [`Machine::panics`].
-const KERNEL_LINE: &str =
-    "rw console=ttyS0 intel_iommu=on iommu=pt quiet systemd.show_status=0 panic=1";
 
 /// When the guest's kernel hands over to its first process, in seconds; under
 /// emulation that takes more than ten.
@@ -38,8 +37,8 @@ pub(crate) struct Panic {
 /// A running QEMU. Dropping it ends the guest; its disk's writes are forgotten.
 pub(crate) struct Machine {
     child: Child,
-    /// How it was started, but for the kernel's command line.
-    args: Vec<String>,
+    /// The folder with the kernel, the initrd and the disk as they were built.
+    image: PathBuf,
     qemu_log: PathBuf,
     /// Sockets, the shared folder and scratch disks; gone with the machine.
     folder: TempDir,
@@ -65,53 +64,24 @@ impl Machine {
                 .and_then(|file| file.set_len(size << 20))
                 .map_err(|error| format!("no disk {disk}: {error}"))?;
         }
-        let mut args = topology.args().to_vec();
-        args.extend(
-            [
-                "-kernel",
-                &format!("{}/vmlinuz", image.display()),
-                "-initrd",
-                &format!("{}/initrd.img", image.display()),
-                "-drive",
-                &format!(
-                    "file={}/disk.img,if=none,id=root,format=raw,snapshot=on",
-                    image.display()
-                ),
-                "-device",
-                topology.root_device,
-                "-fsdev",
-                "local,id=share,path=share,security_model=none",
-                "-device",
-                "virtio-9p-pci,fsdev=share,mount_tag=share,bus=pcie.0",
-                "-chardev",
-                &format!(
-                    "socket,id=console,path=console.sock,server=on,wait=off,logfile={},logappend=on",
-                    serial_log.display()
-                ),
-                "-serial",
-                "chardev:console",
-                "-chardev",
-                "socket,id=shell,path=shell.sock,server=on,wait=off",
-                "-serial",
-                "chardev:shell",
-                "-qmp",
-                "unix:qmp.sock,server=on,wait=off",
-            ]
-            .map(str::to_owned),
-        );
+        if topology.keeps_root {
+            overlay(&image, folder.path())?;
+        }
+        let args = arguments(topology, &image, &serial_log);
         let child = spawn(folder.path(), &args, topology.root_parameter, &qemu_log)?;
         Ok(Self {
             child,
-            args,
+            image,
             qemu_log,
             folder,
             serial_log,
         })
     }
 
-    /// Ends QEMU as a power cut would and starts it again, with another root.
-    /// The image's disk is as it was built; the empty ones keep their content.
-    pub(crate) fn start_again(&mut self, root_parameter: &str) -> Result<()> {
+    /// Ends QEMU as a power cut would, where it still runs, and starts it again
+    /// as this host, which is to have the same disks. The empty ones keep their
+    /// content, and the image's does where the topology says so.
+    pub(crate) fn start_again(&mut self, topology: &Topology) -> Result<()> {
         self.end();
         for socket in ["shell.sock", "qmp.sock", "console.sock"] {
             // QEMU makes them anew; an old one would be taken for its own.
@@ -119,11 +89,24 @@ impl Machine {
         }
         self.child = spawn(
             self.folder.path(),
-            &self.args,
-            root_parameter,
+            &arguments(topology, &self.image, &self.serial_log),
+            topology.root_parameter,
             &self.qemu_log,
         )?;
         Ok(())
+    }
+
+    /// Waits until QEMU ended because the guest turned the power off.
+    pub(crate) fn wait_off(&mut self, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(None) if Instant::now() < end => sleep(Duration::from_millis(100)),
+                Ok(None) => return Err(format!("the power is on after {} s", limit.as_secs())),
+                _ => return self.check(),
+            }
+        }
     }
 
     fn end(&mut self) {
@@ -212,28 +195,6 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Starts QEMU in `folder`. Returns at once.
-fn spawn(folder: &Path, args: &[String], root_parameter: &str, log: &Path) -> Result<Child> {
-    let errors = OpenOptions::new()
-        .append(true)
-        .open(log)
-        .map_err(|error| format!("{}: {error}", log.display()))?;
-    // A guest must not outlive a driver that was killed, hence setpriv.
-    Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-        .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(args)
-        .args(["-append", &format!("{root_parameter} {KERNEL_LINE}")])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors)
-        .spawn()
-        .map_err(|error| {
-            format!("qemu-system-x86_64 does not start ({error}); `make deps-lab` installs it")
-        })
 }
 
 /// Where logs stay after a run: beside the build, so that CI can collect them.

@@ -101,6 +101,16 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
+        name: "trap",
+        topology: Topology::trixie_twins,
+        scenarios: &[scenarios::trap::SCENARIOS],
+    },
+    Group {
+        name: "trap-bookworm",
+        topology: Topology::bookworm_twins,
+        scenarios: &[scenarios::trap::SCENARIOS],
+    },
+    Group {
         name: "bookworm",
         topology: Topology::bookworm,
         scenarios: &[

@@ -6,6 +6,7 @@
 
 pub(crate) mod hosts;
 pub(crate) mod storm;
+pub(crate) mod twins;
 
 /// A PCIe root port: a place that one card can sit in.
 #[derive(Clone, Copy)]
@@ -93,6 +94,10 @@ pub(crate) struct Topology {
     pub(crate) root_device: &'static str,
     /// The kernel's parameter that names the root file system.
     pub(crate) root_parameter: &'static str,
+    /// Whether the image's disk keeps its writes when QEMU is started again.
+    pub(crate) keeps_root: bool,
+    /// Whether it boots with the initrd that the guest handed out.
+    pub(crate) own_initrd: bool,
     /// Empty disks, by the name of their files without `.img`, and their sizes in MiB.
     pub(crate) disks: Vec<(&'static str, u64)>,
     args: Vec<String>,
@@ -183,6 +188,8 @@ impl Topology {
             // The bus is named, since QEMU's default is whatever bus came last.
             root_device: "virtio-blk-pci,drive=root,bus=pcie.0",
             root_parameter: "root=/dev/vda",
+            keeps_root: false,
+            own_initrd: false,
             disks: Vec::new(),
             args: Vec::new(),
             ports: 0,

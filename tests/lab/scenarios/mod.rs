@@ -22,6 +22,7 @@ pub(crate) mod race;
 pub(crate) mod restore;
 pub(crate) mod storm;
 pub(crate) mod stuck;
+pub(crate) mod trap;
 pub(crate) mod variant;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use super::{Case, Fate, idle, stays};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenarios::{ensure, same};
+use crate::topology::Topology;
 use crate::topology::hosts::{ARRAY, MIRROR, PF, RAW, ROOT, SHELF, SWAP, VAULT, VAULT_TWIN};
 
 const ROOT_PARAMETER: &str = "root=/dev/mapper/lab-root";
@@ -53,7 +54,10 @@ pub(super) fn before_mounts(guest: &mut Guest) -> Result<()> {
          ln -s ../vfio-bindd.service /srv/etc/systemd/system/sysinit.target.wants/
          umount /srv; umount /mnt/mirror; mdadm --stop /dev/md0; umount /mnt/shared; swapoff -a"
     ))?;
-    guest.boot_from(ROOT_PARAMETER)?;
+    let mut host = Topology::hosts();
+    host.root_parameter = ROOT_PARAMETER;
+    guest.ok("sync")?;
+    guest.boot_as(&host)?;
 
     same(
         "the root",
