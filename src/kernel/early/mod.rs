@@ -125,7 +125,7 @@ pub fn run(
         }
         0
     } else {
-        if task.stage == Stage::Initramfs {
+        if task.stage == Stage::Initramfs && !take.is_empty() {
             handed::announce(look.host, task.handed, &take, &inventory)?;
         }
         bind(look, modules, &hold(look, task, &take, tell), tell)
