@@ -21,12 +21,12 @@ use crate::{fake_kernel::Fake, support::at};
 
 const NIC: &str = "0000:01:00.0";
 const TWIN: &str = "0000:02:00.0";
-const GPU: &str = "0000:03:00.0";
+pub(crate) const GPU: &str = "0000:03:00.0";
 const CONFIG: &str = "[mapping.nic]\nmatch = { path = \"0000:00:01.0/00.0\" }\n\
                       [mapping.gpu]\nmatch = { class = \"display\" }\n";
 
 /// Two identical NICs and a GPU, before udev runs and any module is loaded.
-fn host() -> Fake {
+pub(crate) fn host() -> Fake {
     let fake = Fake::new(&[]);
     fake.has_module("vfio-pci");
     fake.host_file("/proc/cmdline", "root=/dev/sda1 ro quiet\n");
@@ -73,17 +73,21 @@ fn config(text: &str) -> Result<Policy, String> {
     Ok(config.policy)
 }
 
-fn task(state: &TempDir) -> Task<'_> {
+pub(crate) fn task(state: &TempDir) -> Task<'_> {
     Task {
         state: Some(state.path()),
         dry_run: false,
     }
 }
 
-/// What it tells; a line that begins with `failed:` is its error.
 fn boot(fake: &Fake, task: Task<'_>) -> Vec<String> {
+    boot_with(fake, task, CONFIG)
+}
+
+/// What it tells; a line that begins with `failed:` is its error.
+pub(crate) fn boot_with(fake: &Fake, task: Task<'_>, text: &str) -> Vec<String> {
     let mut told = Vec::new();
-    let policy = || config(CONFIG);
+    let policy = || config(text);
     let done = fake.look(|look| run(look, fake, task, policy, &mut |line| told.push(line)));
     told.extend(done.err().map(|error| format!("failed: {error}")));
     told

@@ -17,4 +17,5 @@ mod tree;
 mod boot;
 mod program;
 mod rules;
+mod variant;
 mod vouch;
