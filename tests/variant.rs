@@ -85,7 +85,8 @@ fn the_action(host: &Inventory, policy: &Policy) -> Action {
 
 fn the_pick(host: &Inventory, policy: &Policy) -> Pick {
     let plan = planned(host, policy);
-    plan.mappings["m"].functions[0].driver.clone().unwrap()
+    let chosen = plan.mappings.get("m").unwrap().functions.first();
+    chosen.unwrap().driver.clone().unwrap()
 }
 
 #[test]

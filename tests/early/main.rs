@@ -19,4 +19,5 @@ mod handed;
 mod image;
 mod program;
 mod rules;
+mod variant;
 mod vouch;

@@ -72,6 +72,9 @@ fn it_is_hardened_as_far_as_modprobe_lets_it() {
         [
             // modprobe could not read the module it is to load.
             "ProtectKernelModules=yes",
+            "BindReadOnlyPaths=-/usr/lib/modules/%v:/run/vfio-bindd/modules",
+            // It has what an image took besides.
+            "ReadWritePaths=/sys/bus/pci /sys/devices -/var/lib/vfio-bindd",
             "SystemCallFilter=@system-service",
             "SystemCallFilter=~@privileged @resources",
         ]
