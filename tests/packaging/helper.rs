@@ -72,6 +72,7 @@ fn it_may_do_what_helpers_do_and_no_more() {
             "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
             "DevicePolicy=closed",
             "DeviceAllow=block-* r",
+            "BindReadOnlyPaths=-/usr/lib/modules/%v:/run/vfio-bindd/modules",
             "ReadWritePaths=/sys/bus/pci /sys/devices -/var/lib/vfio-bindd",
         ],
     );

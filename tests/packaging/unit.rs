@@ -97,7 +97,6 @@ fn it_is_hardened() {
         "ProtectHostname=yes",
         "ProtectKernelLogs=yes",
         "ProtectKernelModules=yes",
-        "BindReadOnlyPaths=-/usr/lib/modules/%v:/run/vfio-bindd/modules",
         "ProtectKernelTunables=yes",
         "ProtectSystem=strict",
         "ReadOnlyPaths=/sys",
