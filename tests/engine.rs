@@ -129,7 +129,7 @@ impl Drive for Host {
                     }
                 } else {
                     let function = self.inventory.get_mut(action.address).unwrap();
-                    bound(&action, function.driver.replace(action.driver.clone()))
+                    bound(action, function.driver.replace(action.driver.clone()))
                 };
                 Some(Event::Applied(action.address, outcome))
             }

@@ -80,6 +80,7 @@ fn it_is_hardened_as_far_as_modprobe_lets_it() {
             "PrivateTmp=yes",
             // modprobe could not read the module it is to load.
             "ProtectKernelModules=yes",
+            "BindReadOnlyPaths=-/usr/lib/modules/%v:/run/vfio-bindd/modules",
             // The state directory, too.
             "ReadWritePaths=/sys/bus/pci /sys/devices",
             "SystemCallFilter=@system-service",
