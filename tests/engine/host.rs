@@ -1,0 +1,167 @@
+//! A host that answers the engine's effects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vfio_bindd::{
+    engine::{
+        event::{Effect, Event, Outcome, Unfinished},
+        report::Report,
+        snapshot::{MappingState, Snapshot},
+        state::State,
+    },
+    pci::{
+        address::Address,
+        function::{Function, Inspection},
+        inventory::Inventory,
+    },
+    policy::{model::Policy, resolve::Held},
+};
+
+use crate::{
+    drive::{Drive, Engine},
+    support::bound,
+};
+
+/// Where its functions are.
+pub(crate) const A: &str = "0000:01:00.0";
+pub(crate) const B: &str = "0000:02:00.0";
+
+/// A host that answers effects as a healthy kernel would; what is in `hang`
+/// is never answered until it is taken out.
+pub(crate) struct Host {
+    pub(crate) engine: Engine,
+    pub(crate) inventory: Inventory,
+    pub(crate) inspections: BTreeMap<Address, Inspection>,
+    pub(crate) hang: BTreeSet<Address>,
+    /// Whose writes only hang.
+    pub(crate) hang_writes: BTreeSet<Address>,
+    pub(crate) fail: BTreeSet<Address>,
+    pub(crate) hanging: Vec<Effect>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) applied: Vec<Address>,
+    pub(crate) scan: Result<(), String>,
+    /// What the next daemon is told.
+    pub(crate) kept: BTreeMap<Address, Unfinished>,
+    /// Of which functions it was asked who holds them.
+    pub(crate) asked: Vec<Address>,
+    /// Which functions udev need not wait for any more.
+    pub(crate) settled: Vec<Address>,
+}
+
+impl Host {
+    pub(crate) fn new(functions: impl IntoIterator<Item = Function>) -> Self {
+        let mut inspections = BTreeMap::new();
+        let inventory = functions
+            .into_iter()
+            .map(|mut function| {
+                let inspection = function.inspection.take().unwrap_or_default();
+                inspections.insert(function.address, inspection);
+                function
+            })
+            .collect();
+        Self {
+            engine: Engine::new(State::new(Held::new(), false)),
+            inventory,
+            inspections,
+            hang: BTreeSet::new(),
+            hang_writes: BTreeSet::new(),
+            fail: BTreeSet::new(),
+            hanging: Vec::new(),
+            reports: Vec::new(),
+            applied: Vec::new(),
+            scan: Ok(()),
+            kept: BTreeMap::new(),
+            asked: Vec::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    pub(crate) fn start(&mut self, policy: &Policy) {
+        self.event(Event::Config(Ok(policy.clone())));
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        self.engine.state.snapshot()
+    }
+
+    pub(crate) fn mapping(&self) -> (MappingState, String) {
+        let mapping = self.snapshot().mappings.get("m").unwrap();
+        let addresses: Vec<_> = mapping.addresses.iter().map(Address::to_string).collect();
+        (mapping.state, addresses.join(" "))
+    }
+}
+
+impl Drive for Host {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    fn answer(&mut self, effect: Effect) -> Option<Event> {
+        match &effect {
+            Effect::Inspect { address, .. } if self.hang.contains(address) => {
+                self.hanging.push(effect);
+                None
+            }
+            Effect::Apply(action)
+                if self.hang.contains(&action.address)
+                    || self.hang_writes.contains(&action.address) =>
+            {
+                self.hanging.push(effect);
+                None
+            }
+            Effect::Scan => Some(Event::Scanned(
+                self.scan.clone().map(|()| self.inventory.clone()),
+            )),
+            Effect::Observe(address) => {
+                let function = self.inventory.get(*address).cloned();
+                Some(Event::Observed(*address, function.map(Box::new)))
+            }
+            Effect::Inspect { address, .. } => {
+                let inspection = self.inspections.get(address).cloned();
+                Some(Event::Inspected(*address, Ok(inspection)))
+            }
+            Effect::Apply(action) => {
+                self.applied.push(action.address);
+                let outcome = if self.fail.contains(&action.address) {
+                    Outcome::Failed {
+                        step: "bind".to_owned(),
+                        text: "invalid argument".to_owned(),
+                        touched: true,
+                    }
+                } else {
+                    let function = self.inventory.get_mut(action.address).unwrap();
+                    bound(action, function.driver.replace(action.driver.clone()))
+                };
+                Some(Event::Applied(action.address, outcome))
+            }
+            Effect::Unfinished(address, unfinished) => {
+                self.kept.insert(*address, unfinished.clone());
+                None
+            }
+            Effect::Finished(address) => {
+                self.kept.remove(address);
+                None
+            }
+            Effect::FindHolders(address) => {
+                self.asked.push(*address);
+                None
+            }
+            Effect::Settled(address) => {
+                self.settled.push(*address);
+                None
+            }
+            // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
+            Effect::Publish(_)
+            | Effect::Remember(_)
+            | Effect::Vouch(_)
+            | Effect::Withhold { .. }
+            | Effect::Restore { .. }
+            | Effect::Retake(_)
+            | Effect::Answer { .. } => None,
+            Effect::Report(report) => {
+                self.reports.push(report.clone());
+                None
+            }
+        }
+    }
+}
