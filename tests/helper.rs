@@ -234,6 +234,27 @@ async fn whoever_listens_starts_one_for_each_that_is_needed() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn those_that_are_prepared_are_there_when_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = listening(folder.path());
+    pool.prepare(2);
+    tokio::time::sleep(SHORT).await;
+    // From now on there is no other.
+    fs::remove_file(folder.path().join("helper.sock")).unwrap();
+    let mut leases = Vec::new();
+    let both = timeout(SOON, async {
+        while leases.len() < 2 {
+            match pool.lease().await {
+                Ok(lease) => leases.push(lease),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+    both.await.unwrap();
+    pool.lease().await.unwrap_err();
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn who_does_not_say_who_it_is_is_no_helper() {
     for says in ["exec true", "echo hello >&0; read line"] {
         let pool = Pool::of_program("/bin/sh".into(), vec!["-c".into(), says.into()]);

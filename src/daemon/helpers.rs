@@ -38,6 +38,10 @@ const SOCKET: &str = "helper.sock";
 /// What the helpers of that unit use as `/sys`.
 const SYSFS: &str = "/sys";
 
+/// How many helpers are there as soon as there is something to be done: as many
+/// as write at a time.
+const AHEAD: usize = 8;
+
 /// How often it is looked whether a helper of an earlier daemon has ended.
 const LOOKS: Duration = Duration::from_secs(2);
 
@@ -102,6 +106,11 @@ impl Helpers {
             (address, unfinished)
         });
         found.collect()
+    }
+
+    /// Has helpers come for what a config will want done.
+    pub(super) fn prepare(&self) {
+        self.pool.prepare(AHEAD);
     }
 
     /// Sends a helper to the function. One that `unbinds` takes down first by

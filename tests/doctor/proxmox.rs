@@ -119,8 +119,7 @@ fn a_guest_must_leave_a_variant_driver_alone() {
         let mut host = host();
         let gpu = host.get_mut(GPU.parse().unwrap()).unwrap();
         gpu.driver = Some(driver.to_owned());
-        let inspection = gpu.inspection.get_or_insert_default();
-        inspection.driver_override = Some(driver.to_owned());
+        gpu.inspection.as_mut().unwrap().driver_override = gpu.driver.clone();
         let mut facts = facts();
         facts.proxmox = Seen::Known(Some(Proxmox {
             entries: vec![entry.clone()],

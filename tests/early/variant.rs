@@ -1,7 +1,10 @@
 //! `driver = "auto"` before any driver is loaded.
 
 use tempfile::TempDir;
-use vfio_bindd::kernel::undo::Journal;
+use vfio_bindd::kernel::{
+    early::{Stage, Task},
+    undo::Journal,
+};
 
 use crate::{
     boot::{GPU, boot_with, host, task},
@@ -53,4 +56,30 @@ fn a_variant_driver_is_loaded_early_and_vfio_pci_in_its_place() {
         assert_eq!(entry.driver, wanted);
         assert_eq!(entry.former.driver_override, None);
     }
+}
+
+#[test]
+fn an_initramfs_leaves_the_choice_to_the_real_root() {
+    let (fake, state, handed) = (host(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    // All modules that are in it.
+    fake.aliases("alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n");
+    let task = Task {
+        stage: Stage::Initramfs,
+        handed: handed.path(),
+        ..task(&state)
+    };
+    let told = boot_with(&fake, task, AUTO);
+    let left = "it has driver = \"auto\", and an initramfs has not all modules to choose from";
+    assert_eq!(
+        told,
+        [
+            format!("{GPU} is left to vfio-bindd.service: {left}"),
+            "0 taken early, 1 left to vfio-bindd.service, 0 refused".to_owned(),
+        ]
+    );
+    assert_eq!(fake.writes(), Vec::<String>::new());
+    // One that names its driver waits for nothing.
+    let named = AUTO.replace("auto", "vfio-pci");
+    let told = boot_with(&fake, task, &named);
+    assert!(told[0].contains("is taken for gpu"), "{told:?}");
 }

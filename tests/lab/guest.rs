@@ -27,6 +27,8 @@ pub(crate) struct Guest {
     figures: Vec<String>,
     package: Option<PathBuf>,
     installed: bool,
+    /// Whether it was said if packages make images.
+    images_set: bool,
     panics: usize,
     // Last, so that the sockets are closed before QEMU is ended.
     machine: Machine,
@@ -93,9 +95,22 @@ impl Guest {
         Ok(format!("/mnt/share/{}", name.to_string_lossy()))
     }
 
-    /// Installs a Debian package that lies on this machine. That makes an initramfs,
-    /// which takes its time under emulation.
+    /// Whether packages have images made anew from now on. That takes a minute under
+    /// emulation, so that [`Guest::installed`] does without where nobody asks.
+    pub(crate) fn makes_images(&mut self, wanted: bool) -> Result<()> {
+        let word = if wanted { "yes" } else { "no" };
+        self.ok(&format!(
+            "echo update_initramfs={word} >/etc/initramfs-tools/update-initramfs.conf"
+        ))?;
+        self.images_set = true;
+        Ok(())
+    }
+
+    /// Installs a Debian package that lies on this machine.
     pub(crate) fn install(&mut self, package: &Path) -> Result<()> {
+        if !self.images_set {
+            self.makes_images(false)?;
+        }
         let inside = self.hand_in(package)?;
         let command = format!("DEBIAN_FRONTEND=noninteractive dpkg -i {inside}");
         self.ok_for(&command, Duration::from_secs(300)).map(drop)

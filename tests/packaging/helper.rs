@@ -83,7 +83,7 @@ fn it_may_do_what_helpers_do_and_no_more() {
             "PrivateDevices=yes",
             // It has no use for /tmp, which is read-only, and would wait for it.
             "PrivateTmp=yes",
-            "ReadOnlyPaths=/sys",
+            "ReadOnlyPaths=/sys/bus /sys/devices /sys/module",
         ]
     );
     // What hides a part of the host from the guards.

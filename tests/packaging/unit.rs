@@ -99,7 +99,7 @@ fn it_is_hardened() {
         "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes",
         "ProtectSystem=strict",
-        "ReadOnlyPaths=/sys",
+        "ReadOnlyPaths=/sys/bus /sys/devices /sys/module",
         "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
         "RestrictNamespaces=yes",
         "RestrictRealtime=yes",

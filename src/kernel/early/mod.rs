@@ -30,13 +30,18 @@ use crate::{
     pci::inventory::Inventory,
     policy::{
         early::{Early, Former, early, is_off},
-        model::Policy,
+        model::{DriverChoice, Policy},
         plan::{Action, Plan, plan},
         resolve::Held,
     },
 };
 
 const COMMAND_LINE: &str = "/proc/cmdline";
+
+/// Why an initramfs leaves what gets its driver by `auto`: that would be vfio-pci
+/// there, and stay so.
+const FOR_THE_ROOT: &str =
+    "has driver = \"auto\", and an initramfs has not all modules to choose from";
 
 /// Where the stage of an initramfs leaves word for that of the real root: `/run`
 /// goes along.
@@ -112,7 +117,14 @@ pub fn run(
         Stage::Initramfs => Vec::new(),
         Stage::Root => handed::review(look, task, (&plan, &inventory, &former), tell),
     };
-    let Early { take, leave } = early(&plan, &inventory, &former);
+    let Early {
+        mut take,
+        mut leave,
+    } = early(&plan, &inventory, &former);
+    if task.stage == Stage::Initramfs {
+        let auto = take.extract_if(.., |action| is_auto(&policy, action));
+        leave.extend(auto.map(|action| (action.address, FOR_THE_ROOT.to_owned())));
+    }
     for (address, text) in &leave {
         tell(format!(
             "{address} is left to vfio-bindd.service: it {text}"
@@ -139,6 +151,15 @@ pub fn run(
         "{taken} taken early, {left} left to vfio-bindd.service, {refused} refused"
     ));
     Ok(())
+}
+
+/// Whether the driver of `action` is chosen among all modules of the kernel.
+fn is_auto(policy: &Policy, action: &Action) -> bool {
+    let mut mappings = action
+        .mappings
+        .iter()
+        .filter_map(|name| policy.mappings.get(name));
+    mappings.any(|mapping| mapping.driver == DriverChoice::Auto)
 }
 
 fn former(host: &dyn Host, task: Task<'_>) -> Former {

@@ -26,6 +26,7 @@ impl Guest {
             figures: Vec::new(),
             package: package.map(Path::to_owned),
             installed: false,
+            images_set: false,
             panics: 0,
             machine,
         };

@@ -89,7 +89,7 @@ fn finds_what_guides_leave(guest: &mut Guest) -> Result<()> {
         format!("warn static-ids {GUIDE}:1 gives vfio-pci the IDs 8086:10d3, and with them {twin}"),
         format!("-> remove it from {GUIDE}:1, run update-initramfs -u"),
         format!("warn modprobe {GUIDE}:2 keeps e1000e from loading, also for {twin}"),
-        format!("warn initramfs /boot/initrd.img-"),
+        "warn initramfs /boot/initrd.img-".to_owned(),
     ];
     let told = report(guest, "vfio-bindctl doctor", 0, &wanted);
     let forbidden = guest.write_file(GUIDE, "install vfio-pci /bin/false\n");

@@ -29,6 +29,7 @@ fn files(guest: &mut Guest) -> Result<Vec<String>> {
 }
 
 fn has_the_early_stage(guest: &mut Guest) -> Result<()> {
+    guest.makes_images(true)?;
     guest.installed()?;
     let files = files(guest)?;
     for wanted in [
@@ -124,5 +125,6 @@ fn is_clean_after_removal(guest: &mut Guest) -> Result<()> {
         .iter()
         .filter(|file| file.contains("vfio-bindd"))
         .collect();
-    ensure(ours.is_empty(), || format!("the image has {ours:?}"))
+    ensure(ours.is_empty(), || format!("the image has {ours:?}"))?;
+    guest.makes_images(false)
 }

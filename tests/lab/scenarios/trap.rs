@@ -149,6 +149,7 @@ fn without_verdicts(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
     // It would prove what is idle before the package's trigger makes the initrd.
     guest.ok("systemctl mask vfio-bindd")?;
+    guest.makes_images(true)?;
     guest.installed()?;
     guest.take_initrd("/boot/initrd.img-$(uname -r)")?;
     guest.ok(&format!(
