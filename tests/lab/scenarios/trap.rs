@@ -140,6 +140,7 @@ fn ensure_told(guest: &mut Guest, stage: Stage, words: &str) -> Result<()> {
 
 /// Has the guest make its initrd anew, for the boots from here on.
 fn make_initrd(guest: &mut Guest) -> Result<()> {
+    guest.makes_images(true)?;
     guest.ok_for("update-initramfs -u", Duration::from_secs(180))?;
     guest.take_initrd("/boot/initrd.img-$(uname -r)")
 }
@@ -170,10 +171,7 @@ fn with_verdicts(guest: &mut Guest) -> Result<()> {
     let boots = boots()?;
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
     guest.installed()?;
-    guest.wait_until(
-        SOON,
-        &format!("jq -e '.ready and (.functions | length == 2)' {VERDICTS}"),
-    )?;
+    wait_proven(guest)?;
     make_initrd(guest)?;
     for number in 1..=boots {
         boot(guest, Root::Left, ROOT_PARAMETER)
@@ -185,6 +183,12 @@ fn with_verdicts(guest: &mut Guest) -> Result<()> {
          the initrd; the NIC's twin always did"
     ));
     Ok(())
+}
+
+/// What is bound is written down for the next boot a little later.
+fn wait_proven(guest: &mut Guest) -> Result<()> {
+    let both = format!("jq -e '.ready and (.functions | length == 2)' {VERDICTS}");
+    guest.wait_until(SOON, &both).map(drop)
 }
 
 fn boots() -> Result<u32> {
@@ -211,7 +215,8 @@ fn both_are_taken(guest: &mut Guest, twins: &Twins) -> Result<()> {
         ensure_told(guest, Stage::Root, &stays)?;
         ensure_met(guest, address, false)?;
     }
-    Ok(())
+    // The real root's stage of the next boot goes by it.
+    wait_proven(guest)
 }
 
 /// The root's disk is where its twin was, of which the initrd knows that it was
