@@ -84,6 +84,26 @@ fn evidence(fake: &Fake) -> Vec<String> {
         .collect()
 }
 
+/// The early stages know a function by its serial number, and it has no driver yet.
+#[test]
+fn the_serial_number_is_read_in_all_states_but_the_one_that_would_end() {
+    let config = format!("{:256}\u{3}\0\u{1}\0dcbahgfe", "");
+    for (state, serial) in [
+        ("D0", Some("65-66-67-68-61-62-63-64")),
+        ("D3hot", Some("65-66-67-68-61-62-63-64")),
+        ("unknown", Some("65-66-67-68-61-62-63-64")),
+        ("D3cold", None),
+    ] {
+        let fake = with_interface();
+        for (name, text) in [("power_state", state), ("config", &config)] {
+            fake.file(&format!("bus/pci/devices/{NIC}/{name}"), text);
+        }
+        let inspection = fake.look(|look| inspect(look, at(NIC), false));
+        let found = inspection.unwrap().serial;
+        assert_eq!(found.as_deref(), serial, "{state}");
+    }
+}
+
 #[test]
 fn a_scan_finds_all_facts_and_reads_nothing_that_takes_a_lock() {
     let fake = with_interface();

@@ -62,10 +62,13 @@ pub(super) fn driver_in_uevent(sysfs: &(impl Sysfs + ?Sized), address: Address) 
     driver.map(str::to_owned)
 }
 
-/// The PCIe Device Serial Number. Never wakes a device from D3cold.
+/// The PCIe Device Serial Number. Never wakes a device from D3cold, which a
+/// function is not in as long as no driver puts it there: `unknown` is what one
+/// is before its first driver came and after one went
+/// (drivers/pci/pci-driver.c, `pci_device_remove`, v6.12), and reading wakes
+/// none but a D3cold one (drivers/pci/pci.c, `pci_config_pm_runtime_get`).
 fn serial(sysfs: &(impl Sysfs + ?Sized), dir: &str) -> Option<String> {
-    let state = text(sysfs, &format!("{dir}/power_state"));
-    if matches!(state.as_deref(), Some("D3cold" | "unknown")) {
+    if text(sysfs, &format!("{dir}/power_state")).as_deref() == Some("D3cold") {
         return None;
     }
     let config = format!("{dir}/config");

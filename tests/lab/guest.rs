@@ -223,7 +223,8 @@ impl Guest {
         let journal = self
             .shell
             .run(
-                "journalctl --no-pager -b -n 40 -u 'vfio-bindd*' 2>&1; dmesg | tail -n 15",
+                "journalctl --no-pager -b -n 60 -u 'vfio-bindd*' 2>&1
+                 dmesg | grep vfio-bindd:; dmesg | tail -n 15",
                 Duration::from_secs(30),
             )
             .map_or_else(|error| error, |output| output.stdout);

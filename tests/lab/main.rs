@@ -108,7 +108,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "trap-bookworm",
         topology: Topology::bookworm_twins,
-        scenarios: &[scenarios::trap::SCENARIOS],
+        scenarios: &[scenarios::trap::BOOKWORM],
     },
     Group {
         name: "bookworm",
