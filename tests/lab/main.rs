@@ -73,7 +73,7 @@ const GROUPS: &[Group] = &[
             scenarios::race::SCENARIOS,
             scenarios::storm::CYCLES,
             scenarios::held::SCENARIOS,
-            scenarios::storm::SCENARIOS,
+            scenarios::storm::TRIXIE,
         ],
     },
     Group {
