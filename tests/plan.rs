@@ -7,8 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{
-    FunctionExt as _, at, bound_by, by_address, by_id, by_node, inventory, mapping, nic, planned,
-    policy, refusal, selector, up,
+    FunctionExt as _, at, bound_by, busy, by_address, by_id, by_node, inventory, mapping, nic,
+    planned, policy, refusal, selector, up,
 };
 use vfio_bindd::{
     pci::{
@@ -63,7 +63,7 @@ fn an_unknown_node_matches_no_number() {
 
 #[test]
 fn a_mapping_is_all_or_nothing_unless_partial() {
-    let host = inventory([
+    let mut host = inventory([
         nic("0000:01:00.0"),
         nic("0000:02:00.0").driver("e1000e").in_use(up("enp2s0")),
     ]);
@@ -74,9 +74,14 @@ fn a_mapping_is_all_or_nothing_unless_partial() {
         "0000:02:00.0 is in use: enp2s0 is up; allow = [\"network\"] would lift this"
     );
     both.partial = true;
+    // Two reasons are one function all the same.
+    let used = host.get_mut(at("0000:02:00.0")).unwrap();
+    let inspection = used.inspection.get_or_insert_default();
+    inspection.usage.push(busy("nvme0n1"));
     let plan = planned(&host, &policy([("m", both)]));
     assert_eq!(bound_by(&plan), [at("0000:01:00.0")]);
-    assert_eq!(plan.mappings["m"].refusals.len(), 1);
+    assert_eq!(plan.mappings["m"].refusals.len(), 2);
+    assert_eq!(plan.mappings["m"].passed_over(), 1);
 }
 
 #[test]

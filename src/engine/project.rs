@@ -128,8 +128,9 @@ impl View<'_> {
         match worst {
             (FunctionState::Bound, _) if plan.verdict == Verdict::Ready => {
                 let mut reasons = Vec::new();
-                if !plan.refusals.is_empty() {
-                    reasons.push(format!("{} passed over", plan.refusals.len()));
+                match plan.passed_over() {
+                    0 => {}
+                    count => reasons.push(format!("{count} passed over")),
                 }
                 let fell_back = plan.functions.iter().filter(|one| !lesser(one).is_empty());
                 match fell_back.count() {

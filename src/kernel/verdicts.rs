@@ -17,6 +17,9 @@ use crate::policy::early::{Former, Known};
 
 const FORMAT: u32 = 1;
 
+/// Why nothing is proven to an image that was made without the file.
+pub(super) const NO_VERDICT_IN_IMAGE: &str = "this initramfs has no verdict";
+
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VerdictError {
@@ -177,7 +180,7 @@ impl VerdictFile {
             Ok(Some(_)) => {
                 Former::Nothing("vfio-bindd was not ready when this initramfs was made".to_owned())
             }
-            Ok(None) => Former::Nothing("this initramfs has no verdict".to_owned()),
+            Ok(None) => Former::Nothing(NO_VERDICT_IN_IMAGE.to_owned()),
             Err(error) => Former::Nothing(error.to_string()),
         }
     }

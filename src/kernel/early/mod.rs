@@ -24,14 +24,14 @@ use super::{
     scan::scan_all,
     steps::{self, Failure, driver, identity},
     usage::{Look, words},
-    verdicts::VerdictFile,
+    verdicts::{NO_VERDICT_IN_IMAGE, VerdictFile},
 };
 use crate::{
     pci::inventory::Inventory,
     policy::{
         early::{Early, Former, early, is_off},
         model::{DriverChoice, Policy},
-        plan::{Action, Plan, plan},
+        plan::{Action, MappingPlan, Plan, plan},
         resolve::Held,
     },
 };
@@ -145,8 +145,7 @@ pub fn run(
     // After all overrides: their own drivers come for these.
     handed::return_all(look, modules, task, &back, tell);
     let left = plan.actions.len() - taken;
-    let refused = plan.mappings.values().map(|mapping| mapping.refusals.len());
-    let refused: usize = refused.sum();
+    let refused: usize = plan.mappings.values().map(MappingPlan::passed_over).sum();
     tell(format!(
         "{taken} taken early, {left} left to vfio-bindd.service, {refused} refused"
     ));
@@ -164,7 +163,11 @@ fn is_auto(policy: &Policy, action: &Action) -> bool {
 
 fn former(host: &dyn Host, task: Task<'_>) -> Former {
     let Some(state) = task.state else {
-        return Former::Nothing("the state directory is not there yet".to_owned());
+        let why = match task.stage {
+            Stage::Initramfs => NO_VERDICT_IN_IMAGE,
+            Stage::Root => "the state directory is not there yet",
+        };
+        return Former::Nothing(why.to_owned());
     };
     match (VerdictFile::new(state, host), task.stage) {
         (Ok(file), Stage::Initramfs) => file.of_image(),

@@ -22,7 +22,7 @@ fn mapping(name: &str, plan: &MappingPlan) -> Finding {
     let reason = &plan.reason;
     match plan.verdict {
         Verdict::Ready => {
-            let passed_over = match plan.refusals.len() {
+            let passed_over = match plan.passed_over() {
                 0 => String::new(),
                 count => format!("; {count} passed over (partial)"),
             };

@@ -37,6 +37,15 @@ pub struct MappingPlan {
     pub lifted: Vec<Refusal>,
 }
 
+impl MappingPlan {
+    /// How many functions are refused, whatever the number of reasons.
+    #[must_use]
+    pub fn passed_over(&self) -> usize {
+        let refused: BTreeSet<_> = self.refusals.iter().map(|one| one.address).collect();
+        refused.len()
+    }
+}
+
 /// What becomes of a mapping, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
