@@ -207,9 +207,11 @@ impl Flights {
         live.map(|flight| flight.deadline).min()
     }
 
-    /// Whether nothing is under way but what is stuck.
+    /// Whether nothing is under way but what is stuck, or what an earlier daemon
+    /// began: a restart does not wait to see which of the two that is.
     pub(super) fn is_quiet(&self) -> bool {
-        self.0.values().all(|flight| flight.stuck)
+        let former = |flight: &Flight| matches!(flight.errand, Errand::Former { .. });
+        self.0.values().all(|flight| flight.stuck || former(flight))
     }
 }
 

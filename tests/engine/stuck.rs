@@ -190,6 +190,8 @@ fn a_helper_of_an_earlier_daemon_may_finish_in_time() {
     let mut host = after(false);
     assert_eq!(host.mapping().0, MappingState::Pending);
     assert_eq!(host.applied, [at("0000:03:00.0")]);
+    // A restart does not wait for it.
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
     host.event(Event::Finished(at(A)));
     assert_eq!(host.mapping().0, MappingState::Bound);
     assert!(
