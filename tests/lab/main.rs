@@ -32,7 +32,6 @@ const GROUPS: &[Group] = &[
     Group {
         name: "trixie",
         topology: Topology::full,
-        alone: false,
         scenarios: &[
             scenarios::lab::SCENARIOS,
             scenarios::package::FIRST,
@@ -55,25 +54,21 @@ const GROUPS: &[Group] = &[
     Group {
         name: "crowd",
         topology: Topology::crowd,
-        alone: true,
         scenarios: &[scenarios::bench::SCENARIOS],
     },
     Group {
         name: "hosts",
         topology: Topology::hosts,
-        alone: false,
         scenarios: &[scenarios::hosts::SCENARIOS],
     },
     Group {
         name: "stuck",
         topology: Topology::sound,
-        alone: false,
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
         name: "storm",
         topology: Topology::storm,
-        alone: false,
         scenarios: &[
             scenarios::race::SCENARIOS,
             scenarios::storm::CYCLES,
@@ -84,7 +79,6 @@ const GROUPS: &[Group] = &[
     Group {
         name: "storm-bookworm",
         topology: Topology::storm_bookworm,
-        alone: false,
         scenarios: &[
             scenarios::broker::SCENARIOS,
             scenarios::held::SCENARIOS,
@@ -94,37 +88,31 @@ const GROUPS: &[Group] = &[
     Group {
         name: "no-iommu",
         topology: Topology::no_iommu,
-        alone: false,
         scenarios: &[scenarios::iommu::SCENARIOS],
     },
     Group {
         name: "early",
         topology: Topology::early,
-        alone: false,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "early-bookworm",
         topology: Topology::early_bookworm,
-        alone: false,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "trap",
         topology: Topology::trixie_twins,
-        alone: false,
         scenarios: &[scenarios::trap::SCENARIOS],
     },
     Group {
         name: "trap-bookworm",
         topology: Topology::bookworm_twins,
-        alone: false,
         scenarios: &[scenarios::trap::BOOKWORM],
     },
     Group {
         name: "bookworm",
         topology: Topology::bookworm,
-        alone: false,
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,

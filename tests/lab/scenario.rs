@@ -1,10 +1,8 @@
 //! Scenarios, the guests that they share, and the run's report.
 
-use std::ops::AddAssign;
+use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use crate::Result;
@@ -48,8 +46,6 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// The host that they run on.
     pub(crate) topology: fn() -> Topology,
-    /// Whether they measure, and have this machine to themselves.
-    pub(crate) alone: bool,
     /// Lists of scenarios, in this order.
     pub(crate) scenarios: &'static [&'static [Scenario]],
 }
@@ -64,10 +60,6 @@ pub(crate) struct Wanted {
 
 /// How often a group starts anew on a new guest because its emulator crashed.
 const CRASHES: usize = 2;
-
-/// How many guests there are at a time. An emulated host waits for its timers
-/// often enough that two share two cores well.
-const AT_ONCE: usize = 2;
 
 /// The emulator failed: what ran on it has no result.
 struct Crashed(String);
@@ -87,14 +79,6 @@ impl Report {
     }
 }
 
-impl AddAssign for Report {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-    }
-}
-
 /// Names all scenarios that a filter leaves.
 pub(crate) fn list(groups: &[Group], wanted: &Wanted) {
     for group in groups {
@@ -107,30 +91,22 @@ pub(crate) fn list(groups: &[Group], wanted: &Wanted) {
 /// Runs all scenarios that a filter leaves and prints the report.
 pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     let start = Instant::now();
-    let sums = Mutex::new(Report::default());
-    let add = |report| {
-        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
-        *sums += report;
-    };
-    let (alone, others): (Vec<_>, Vec<_>) = groups.iter().partition(|group| group.alone);
-    for group in alone {
-        add(run_group(group, wanted));
-    }
-    let others = Mutex::new(others.into_iter());
-    let next = || {
-        let mut others = others.lock().unwrap_or_else(PoisonError::into_inner);
-        others.next()
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(group) = next() {
-                    add(run_group(group, wanted));
-                }
-            });
+    let mut report = Report::default();
+    for group in groups {
+        let before = report;
+        let mut crashes = 0;
+        while let Err(Crashed(words)) = run_group(group, wanted, &mut report) {
+            crashes += 1;
+            println!("guest {} ... the emulator crashed: {words}", group.name);
+            if crashes > CRASHES {
+                println!("guest {} ... FAILED: it crashes every time", group.name);
+                report.failed += 1;
+                break;
+            }
+            // Scenarios build on one another: all of them run again.
+            report = before;
         }
-    });
-    let report = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
     println!(
         "\n{} passed, {} failed, {} skipped ({:.0} s)",
         report.passed,
@@ -141,25 +117,11 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     report
 }
 
-/// Runs a group, anew where the emulator crashes: scenarios build on one another.
-fn run_group(group: &Group, wanted: &Wanted) -> Report {
-    for _ in 0..=CRASHES {
-        match run_guest(group, wanted) {
-            Ok(report) => return report,
-            Err(Crashed(words)) => {
-                println!("guest {} ... the emulator crashed: {words}", group.name);
-            }
-        }
-    }
-    println!("guest {} ... FAILED: it crashes every time", group.name);
-    Report {
-        failed: 1,
-        ..Report::default()
-    }
-}
-
-fn run_guest(group: &Group, wanted: &Wanted) -> std::result::Result<Report, Crashed> {
-    let mut report = Report::default();
+fn run_group(
+    group: &Group,
+    wanted: &Wanted,
+    report: &mut Report,
+) -> std::result::Result<(), Crashed> {
     let mut runnable = Vec::new();
     for scenario in chosen(group, wanted) {
         if scenario.needs_package && wanted.package.is_none() {
@@ -173,7 +135,7 @@ fn run_guest(group: &Group, wanted: &Wanted) -> std::result::Result<Report, Cras
         }
     }
     if runnable.is_empty() {
-        return Ok(report);
+        return Ok(());
     }
 
     let start = Instant::now();
@@ -184,7 +146,7 @@ fn run_guest(group: &Group, wanted: &Wanted) -> std::result::Result<Report, Cras
         Err(error) => {
             println!("guest {} ... FAILED\n{}", group.name, indented(&error));
             report.failed += runnable.len();
-            return Ok(report);
+            return Ok(());
         }
     };
     println!(
@@ -201,34 +163,37 @@ fn run_guest(group: &Group, wanted: &Wanted) -> std::result::Result<Report, Cras
             report.failed += 1;
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
+    print!("test {} ... ", full_name(group, scenario));
+    // A report that cannot be written is not worth a failed run.
+    drop(stdout().flush());
     let start = Instant::now();
     // One scenario's mistake must not cost the others their guest.
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(guest)))
         .unwrap_or_else(|_| Err("the scenario itself panicked".to_owned()))
         .and_then(|()| guest.panicked());
     let seconds = start.elapsed().as_secs_f64();
-    let name = full_name(group, scenario);
-    // In one go: other guests have their lines as well.
-    let mut text = match &outcome {
-        Ok(()) => format!("test {name} ... ok ({seconds:.1} s)"),
-        Err(error) => format!(
-            "test {name} ... FAILED ({seconds:.1} s)\n{}\n{}",
-            indented(error),
-            indented(&guest.evidence())
-        ),
+    let passed = match outcome {
+        Ok(()) => {
+            println!("ok ({seconds:.1} s)");
+            true
+        }
+        Err(error) => {
+            println!("FAILED ({seconds:.1} s)");
+            println!("{}\n{}", indented(&error), indented(&guest.evidence()));
+            false
+        }
     };
     for figure in guest.take_figures() {
-        text += &format!("\nfigure: {figure}");
+        println!("figure: {figure}");
     }
     if let Err(error) = guest.tidy() {
-        text += &format!("\n    cards left plugged in: {error}");
+        println!("    cards left plugged in: {error}");
     }
-    println!("{text}");
-    outcome.is_ok()
+    passed
 }
 
 fn chosen<'a>(group: &'a Group, wanted: &'a Wanted) -> impl Iterator<Item = &'a Scenario> {
