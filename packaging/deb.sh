@@ -63,7 +63,7 @@ done
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
 for unit in vfio-bindd.service vfio-bindd-early.service \
-    vfio-bindd-helper.socket vfio-bindd-helper@.service; do
+    vfio-bindd-helper.socket vfio-bindd-helper.service; do
     put 0644 "systemd/$unit" "/usr/lib/systemd/system/$unit"
 done
 for unit in microvm@ microvm-pci-devices@; do

@@ -15,7 +15,7 @@ use std::{
         },
     },
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -43,21 +43,25 @@ fn pool(root: &Path) -> Pool {
     Pool::of_program(PROGRAM.into(), arguments.collect())
 }
 
-/// A helper for each connection, as systemd has it by `Accept=yes`.
-fn listening(root: &Path) -> Pool {
-    let path = root.join("helper.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let root = root.to_owned();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut helper = Command::new(PROGRAM);
-            helper.args(["--helper", "--sysfs-root"]).arg(&root);
-            helper.stdin(OwnedFd::from(connection.unwrap()));
-            let mut helper = helper.spawn().unwrap();
-            std::thread::spawn(move || helper.wait());
-        }
-    });
-    Pool::of_socket(path)
+/// A process that has a helper for each connection, as systemd starts it.
+struct Listening(Child);
+
+impl Listening {
+    fn at(root: &Path) -> (Self, Pool) {
+        let path = root.join("helper.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut unit = Command::new(PROGRAM);
+        unit.args(["--helpers", "--sysfs-root"]).arg(root);
+        let unit = unit.stdin(OwnedFd::from(listener)).spawn().unwrap();
+        (Self(unit), Pool::of_socket(path))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 async fn until_ended(process: Process) {
@@ -204,7 +208,8 @@ async fn who_holds_a_function_is_told_by_another_while_one_hangs_at_it() {
 #[tokio::test(flavor = "current_thread")]
 async fn an_idle_helper_ends_with_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
-    for pool in [pool(folder.path()), listening(folder.path())] {
+    let (_unit, listening) = Listening::at(folder.path());
+    for pool in [pool(folder.path()), listening] {
         let mut lease = pool.lease().await.unwrap();
         let process = lease.process();
         assert!(process.lives());
@@ -220,38 +225,20 @@ async fn an_idle_helper_ends_with_the_daemon() {
 #[tokio::test(flavor = "current_thread")]
 async fn whoever_listens_starts_one_for_each_that_is_needed() {
     let folder = tempfile::tempdir().unwrap();
-    let pool = listening(folder.path());
+    let (unit, pool) = Listening::at(folder.path());
     let one = pool.lease().await.unwrap();
     let other = pool.lease().await.unwrap();
     assert_ne!(one.process(), other.process());
     let command = format!("/proc/{}/cmdline", other.process().pid);
     let command = fs::read_to_string(command).unwrap();
     assert!(command.contains("--helper"), "{command:?}");
+    // Whoever starts them may end: they go on, and it is told of those to come.
+    drop(unit);
+    assert!(one.process().lives() && other.process().lives());
     let missing = folder.path().join("nobody.sock");
     let error = Pool::of_socket(missing.clone()).lease().await.unwrap_err();
     let wanted = format!("helper cannot be reached at {}: ", missing.display());
     assert!(error.to_string().starts_with(&wanted), "{error}");
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn those_that_are_prepared_are_there_when_they_are_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let pool = listening(folder.path());
-    pool.prepare(2);
-    tokio::time::sleep(SHORT).await;
-    // From now on there is no other.
-    fs::remove_file(folder.path().join("helper.sock")).unwrap();
-    let mut leases = Vec::new();
-    let both = timeout(SOON, async {
-        while leases.len() < 2 {
-            match pool.lease().await {
-                Ok(lease) => leases.push(lease),
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
-    });
-    both.await.unwrap();
-    pool.lease().await.unwrap_err();
 }
 
 #[tokio::test(flavor = "current_thread")]

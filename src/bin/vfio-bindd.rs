@@ -1,6 +1,11 @@
 //! The daemon's program: options in, exit code out.
 
-use std::{error::Error, io, os::fd::AsFd as _, process::ExitCode};
+use std::{
+    error::Error,
+    io,
+    os::fd::AsFd as _,
+    process::{Command, ExitCode},
+};
 
 use clap::Parser as _;
 use vfio_bindd::{
@@ -9,7 +14,7 @@ use vfio_bindd::{
         log,
         run::{GRACE, Options, run},
     },
-    kernel::helper::serve::serve,
+    kernel::helper::{listen::listen, serve::serve},
 };
 
 fn main() -> ExitCode {
@@ -17,6 +22,8 @@ fn main() -> ExitCode {
     let result = log::start(args.log).map_err(Into::into).and_then(|()| {
         if args.helper {
             help(&args)
+        } else if args.helpers {
+            start_helpers(args)
         } else {
             daemon(args)
         }
@@ -33,6 +40,17 @@ fn main() -> ExitCode {
 fn help(args: &Args) -> Result<(), Box<dyn Error>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     Ok(serve(socket, &args.sysfs_root)?)
+}
+
+fn start_helpers(args: Args) -> Result<(), Box<dyn Error>> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let program = std::env::current_exe()?;
+    Ok(listen(socket, || {
+        let mut helper = Command::new(&program);
+        helper.arg("--helper").arg("--sysfs-root");
+        helper.arg(&args.sysfs_root);
+        helper
+    })?)
 }
 
 fn daemon(args: Args) -> Result<(), Box<dyn Error>> {

@@ -27,4 +27,7 @@ pub struct Args {
     /// Be a helper process that serves its standard input
     #[arg(long, hide = true)]
     pub helper: bool,
+    /// Start a helper for each connection to the socket at standard input
+    #[arg(long, hide = true)]
+    pub helpers: bool,
 }

@@ -1,7 +1,7 @@
 //! Who is sent to do what may never come back, and what is known of them.
 //!
-//! Owns where they come from: under systemd each is in a unit of its own, with
-//! rights that the daemon is better without, and a stop of the daemon does not
+//! Owns where they come from: under systemd from a unit of their own, with rights
+//! that the daemon is better without, and a stop of the daemon does not
 //! wait for one that hangs.
 //!
 //! Brings their answers to the loop as events. Never waits for one: a helper
@@ -37,10 +37,6 @@ const SOCKET: &str = "helper.sock";
 
 /// What the helpers of that unit use as `/sys`.
 const SYSFS: &str = "/sys";
-
-/// How many helpers are there as soon as there is something to be done: as many
-/// as write at a time.
-const AHEAD: usize = 8;
 
 /// How often it is looked whether a helper of an earlier daemon has ended.
 const LOOKS: Duration = Duration::from_secs(2);
@@ -106,11 +102,6 @@ impl Helpers {
             (address, unfinished)
         });
         found.collect()
-    }
-
-    /// Has helpers come for what a config will want done.
-    pub(super) fn prepare(&self) {
-        self.pool.prepare(AHEAD);
     }
 
     /// Sends a helper to the function. One that `unbinds` takes down first by

@@ -1,11 +1,11 @@
-//! The units of helpers: a socket, and a unit for each connection to it.
+//! The units of helpers: a socket, and what takes the connections to it.
 
 use crate::{
     file,
     unit::{has_in, is_clean, lacks, values_in},
 };
 
-pub(crate) const UNIT: &str = "systemd/vfio-bindd-helper@.service";
+pub(crate) const UNIT: &str = "systemd/vfio-bindd-helper.service";
 const SOCKET: &str = "systemd/vfio-bindd-helper.socket";
 const DAEMON: &str = "systemd/vfio-bindd.service";
 
@@ -37,8 +37,6 @@ fn only_root_gets_one_and_not_too_many() {
         &[
             "ListenStream=/run/vfio-bindd/helper.sock",
             "SocketMode=0600",
-            "Accept=yes",
-            "MaxConnections=64",
             "RemoveOnStop=yes",
         ],
     );
@@ -52,10 +50,11 @@ fn one_that_hangs_is_nobodys_and_one_that_ended_is_forgotten() {
     has_in(
         UNIT,
         &[
-            "ExecStart=/usr/bin/vfio-bindd --helper",
+            "ExecStart=/usr/bin/vfio-bindd --helpers",
             "StandardInput=socket",
             "StandardError=journal",
             "CollectMode=inactive-or-failed",
+            "KillMode=process",
             "TimeoutStopSec=2s",
         ],
     );
@@ -101,7 +100,7 @@ fn it_may_do_what_helpers_do_and_no_more() {
 
 #[test]
 fn the_package_brings_both_and_stops_the_socket_at_its_removal() {
-    for unit in ["vfio-bindd-helper.socket", "vfio-bindd-helper@.service"] {
+    for unit in ["vfio-bindd-helper.socket", "vfio-bindd-helper.service"] {
         assert!(file("packaging/deb.sh").contains(unit), "{unit}");
     }
     let prerm = file("packaging/debian/prerm");

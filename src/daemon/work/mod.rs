@@ -200,11 +200,6 @@ impl Work {
             Event::Config(config) => Some(config.as_ref().map(|_| ()).map_err(Clone::clone)),
             _ => None,
         };
-        if let Event::Config(Ok(policy)) = &event
-            && !policy.mappings.is_empty()
-        {
-            self.helpers.prepare();
-        }
         for effect in self.state.handle(event, self.now()) {
             self.carry_out(effect);
         }

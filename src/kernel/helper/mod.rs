@@ -4,6 +4,7 @@
 //! it. So it happens in a process of its own: if that is late it is left
 //! behind, and the next one is started.
 
+pub mod listen;
 mod origin;
 pub mod pool;
 pub mod process;

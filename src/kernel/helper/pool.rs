@@ -153,23 +153,6 @@ impl Pool {
         })
     }
 
-    /// Has up to `count` helpers come before anybody asks for them, where whoever
-    /// listens takes longer to start one than we do. What goes wrong is told to
-    /// those who ask.
-    pub fn prepare(&self, count: usize) {
-        if !matches!(self.origin, Origin::Socket(_)) {
-            return;
-        }
-        for _ in self.idle().len()..count {
-            let pool = self.clone();
-            tokio::spawn(async move {
-                if let Ok(helper) = pool.origin.helper().await {
-                    pool.keep(helper);
-                }
-            });
-        }
-    }
-
     /// Keeps an idle helper for a while; closing its socket ends it.
     fn keep(&self, helper: Helper) {
         self.idle().push(helper);

@@ -166,11 +166,12 @@ fn disk_full(guest: &mut Guest) -> Result<()> {
 }
 
 fn sysfs_read_only(guest: &mut Guest) -> Result<()> {
-    let breaks = "cd /run/systemd/system; mkdir -p vfio-bindd-helper@.service.d
+    let breaks = "cd /run/systemd/system; mkdir -p vfio-bindd-helper.service.d
         printf '[Service]\\nReadWritePaths=\\nReadWritePaths=/var/lib/vfio-bindd\\n\\
-ReadOnlyPaths=/sys/bus/pci /sys/devices\\n' > vfio-bindd-helper@.service.d/lab.conf
-        systemctl daemon-reload";
-    let mends = "rm -rf /run/systemd/system/vfio-bindd-helper@.service.d; systemctl daemon-reload";
+ReadOnlyPaths=/sys/bus/pci /sys/devices\\n' > vfio-bindd-helper.service.d/lab.conf
+        systemctl daemon-reload; systemctl stop vfio-bindd-helper";
+    let mends = "rm -rf /run/systemd/system/vfio-bindd-helper.service.d
+        systemctl daemon-reload; systemctl stop vfio-bindd-helper";
     broken(guest, (breaks, mends), |guest, nic| {
         wait_state(
             guest,

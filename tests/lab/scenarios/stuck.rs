@@ -124,7 +124,7 @@ fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
 
     // Who hangs is in a unit of its own, and systemd has nothing to say about it.
     let control_group = guest.ok(&format!("cat /proc/{first}/cgroup"))?;
-    ensure(control_group.contains("/vfio-bindd-helper@"), || {
+    ensure(control_group.contains("/vfio-bindd-helper.service"), || {
         format!("the helper is in {control_group}")
     })?;
     let left = "journalctl -b --no-pager _PID=1 | grep -c -i 'left-over\\|remains running' || true";
