@@ -32,6 +32,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "trixie",
         topology: Topology::full,
+        full: false,
         scenarios: &[
             scenarios::lab::SCENARIOS,
             scenarios::package::FIRST,
@@ -54,21 +55,25 @@ const GROUPS: &[Group] = &[
     Group {
         name: "crowd",
         topology: Topology::crowd,
+        full: false,
         scenarios: &[scenarios::bench::SCENARIOS],
     },
     Group {
         name: "hosts",
         topology: Topology::hosts,
+        full: false,
         scenarios: &[scenarios::hosts::SCENARIOS],
     },
     Group {
         name: "stuck",
         topology: Topology::sound,
+        full: false,
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
         name: "storm",
         topology: Topology::storm,
+        full: false,
         scenarios: &[
             scenarios::race::SCENARIOS,
             scenarios::storm::CYCLES,
@@ -79,6 +84,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "storm-bookworm",
         topology: Topology::storm_bookworm,
+        full: true,
         scenarios: &[
             scenarios::broker::SCENARIOS,
             scenarios::held::SCENARIOS,
@@ -88,31 +94,37 @@ const GROUPS: &[Group] = &[
     Group {
         name: "no-iommu",
         topology: Topology::no_iommu,
+        full: false,
         scenarios: &[scenarios::iommu::SCENARIOS],
     },
     Group {
         name: "early",
         topology: Topology::early,
+        full: false,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "early-bookworm",
         topology: Topology::early_bookworm,
+        full: true,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "trap",
         topology: Topology::trixie_twins,
+        full: false,
         scenarios: &[scenarios::trap::SCENARIOS],
     },
     Group {
         name: "trap-bookworm",
         topology: Topology::bookworm_twins,
+        full: true,
         scenarios: &[scenarios::trap::BOOKWORM],
     },
     Group {
         name: "bookworm",
         topology: Topology::bookworm,
+        full: false,
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
@@ -157,7 +169,12 @@ fn main() -> ExitCode {
             }
         };
     }
-    let wanted = Wanted { filter, package };
+    let full = env::var_os("VFIO_BINDD_LAB_FULL").is_some_and(|value| !value.is_empty());
+    let wanted = Wanted {
+        filter,
+        full,
+        package,
+    };
     if list {
         scenario::list(GROUPS, &wanted);
         return ExitCode::SUCCESS;

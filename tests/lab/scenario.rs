@@ -46,6 +46,9 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     /// The host that they run on.
     pub(crate) topology: fn() -> Topology,
+    /// Whether they take too long for each change: what another group has on the
+    /// other release, or boots by the dozen. `VFIO_BINDD_LAB_FULL` has them run.
+    pub(crate) full: bool,
     /// Lists of scenarios, in this order.
     pub(crate) scenarios: &'static [&'static [Scenario]],
 }
@@ -54,6 +57,8 @@ pub(crate) struct Group {
 pub(crate) struct Wanted {
     /// Only scenarios whose full name has this text in it.
     pub(crate) filter: String,
+    /// Whether groups that take long are wanted without being named.
+    pub(crate) full: bool,
     /// The package under test, where there is one.
     pub(crate) package: Option<PathBuf>,
 }
@@ -106,6 +111,12 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
             // Scenarios build on one another: all of them run again.
             report = before;
         }
+    }
+    for group in groups.iter().filter(|group| is_left_out(group, wanted)) {
+        println!(
+            "guest {} ... left out (VFIO_BINDD_LAB_FULL=1 has it)",
+            group.name
+        );
     }
     println!(
         "\n{} passed, {} failed, {} skipped ({:.0} s)",
@@ -197,11 +208,20 @@ fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
 }
 
 fn chosen<'a>(group: &'a Group, wanted: &'a Wanted) -> impl Iterator<Item = &'a Scenario> {
-    group
-        .scenarios
+    let scenarios = if is_left_out(group, wanted) {
+        &[][..]
+    } else {
+        group.scenarios
+    };
+    scenarios
         .iter()
         .flat_map(|list| list.iter())
         .filter(|scenario| full_name(group, scenario).contains(&wanted.filter))
+}
+
+/// Whether the group is for a full run only. Whoever filters knows what is wanted.
+fn is_left_out(group: &Group, wanted: &Wanted) -> bool {
+    group.full && !wanted.full && wanted.filter.is_empty()
 }
 
 fn full_name(group: &Group, scenario: &Scenario) -> String {
