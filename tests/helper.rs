@@ -27,6 +27,7 @@ use vfio_bindd::{
             process::Process,
             protocol::{Reply, Request},
         },
+        inspect::Wanted,
         usage::{Handle, Handles},
     },
     pci::{address::Address, usage::Fact},
@@ -84,7 +85,7 @@ fn ask(address: &str) -> Request {
     let address: Address = address.parse().unwrap();
     Request::Inspect {
         address,
-        serial_known: false,
+        wanted: Wanted::ALL,
     }
 }
 

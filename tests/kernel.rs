@@ -11,7 +11,7 @@ use fake_kernel::Fake;
 use vfio_bindd::{
     kernel::{
         apply::apply,
-        inspect::inspect,
+        inspect::{Wanted, inspect},
         order::{Order, Outcome, Step},
         scan::{scan_all, scan_function},
     },
@@ -73,7 +73,7 @@ fn bound(from: Option<String>) -> Outcome {
 }
 
 fn evidence(fake: &Fake) -> Vec<String> {
-    let inspection = fake.look(|look| inspect(look, at(NIC), false));
+    let inspection = fake.look(|look| inspect(look, at(NIC), Wanted::ALL));
     let usage = inspection.unwrap().usage;
     usage
         .iter()
@@ -98,7 +98,7 @@ fn the_serial_number_is_read_in_all_states_but_the_one_that_would_end() {
         for (name, text) in [("power_state", state), ("config", &config)] {
             fake.file(&format!("bus/pci/devices/{NIC}/{name}"), text);
         }
-        let inspection = fake.look(|look| inspect(look, at(NIC), false));
+        let inspection = fake.look(|look| inspect(look, at(NIC), Wanted::ALL));
         let found = inspection.unwrap().serial;
         assert_eq!(found.as_deref(), serial, "{state}");
     }

@@ -23,7 +23,7 @@ use vfio_bindd::{
     },
     kernel::{
         apply::apply,
-        inspect::inspect,
+        inspect::{Wanted, inspect},
         order::{Order, Outcome, Step},
     },
     pci::{
@@ -242,7 +242,7 @@ fn run(fake: &Fake, order: &Order) -> Outcome {
 #[test]
 fn a_helper_finds_the_variant_driver_in_the_list_of_the_running_kernel() {
     let seen = |fake: &Fake| {
-        let inspection = fake.look(|look| inspect(look, at(NIC), false));
+        let inspection = fake.look(|look| inspect(look, at(NIC), Wanted::ALL));
         inspection.unwrap().variant
     };
     let fake = host();

@@ -22,7 +22,9 @@ use crate::{
             protocol::{Reply, Request},
         },
         host::ThisHost,
-        image, record,
+        image,
+        inspect::Wanted,
+        record,
         scan::scan_all,
         survey::{self, Survey},
         sysfs::HostSysfs,
@@ -224,7 +226,7 @@ impl Host {
 async fn ask(pool: &Pool, address: Address) -> Result<Option<Inspection>, String> {
     let request = Request::Inspect {
         address,
-        serial_known: false,
+        wanted: Wanted::ALL,
     };
     match timeout(PATIENCE, pool.call(&request)).await {
         Ok(Ok(Reply::Inspected(inspection))) => Ok(inspection),

@@ -179,6 +179,8 @@ pub enum Effect {
         address: Address,
         /// Its serial number was read already and need not be again.
         serial_known: bool,
+        /// It is needed which variant driver is for it.
+        variant: bool,
     },
     /// Have a helper apply an action; answer with [`Event::Applied`].
     Apply(Action),

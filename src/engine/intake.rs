@@ -35,6 +35,13 @@ impl State {
                 effects.push(Effect::Report(Report::ConfigLoaded {
                     mappings: policy.mappings.len(),
                 }));
+                // It was not asked for, and so is not known.
+                if policy.asks_for_variants()
+                    && let Some(inventory) = &self.inventory
+                {
+                    let known = inventory.iter().filter(|one| one.inspection.is_some());
+                    self.stale.extend(known.map(|one| one.address));
+                }
                 self.policy = Some(Arc::new(policy));
                 self.withheld.look_again();
                 self.rejected.clear();

@@ -103,6 +103,8 @@ impl State {
             .filter(|address| self.stale.contains(address) && !self.observing.contains(address))
             .filter(inspected);
         let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
+        let variant = self.policy.as_ref();
+        let variant = variant.is_some_and(|policy| policy.asks_for_variants());
         for address in inspect {
             if !self.retries.may_start(address, now) {
                 continue;
@@ -120,6 +122,7 @@ impl State {
             effects.push(Effect::Inspect {
                 address,
                 serial_known,
+                variant,
             });
         }
         let actions = if self.dry_run || self.journal_awaited {

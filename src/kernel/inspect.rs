@@ -4,6 +4,8 @@
 //! Source: Linux 6.1 drivers/pci/pci-sysfs.c (`driver_override_show` takes the
 //! device lock), drivers/base/core.c (`uevent_show`).
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::{Look, usage},
@@ -11,10 +13,26 @@ use super::{
 };
 use crate::pci::{address::Address, function::Inspection};
 
-/// Inspects the function at `address`; `None` if it is not there. The serial
-/// number is left out if it is known: reading it wakes a sleeping device up.
+/// What of a function is looked at only where somebody needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Its serial number: reading it wakes a sleeping device up.
+    pub serial: bool,
+    /// Its variant driver: the list that has it is long.
+    pub variant: bool,
+}
+
+impl Wanted {
+    /// Everything.
+    pub const ALL: Self = Self {
+        serial: true,
+        variant: true,
+    };
+}
+
+/// Inspects the function at `address`; `None` if it is not there.
 #[must_use]
-pub fn inspect(look: Look<'_>, address: Address, serial_known: bool) -> Option<Inspection> {
+pub fn inspect(look: Look<'_>, address: Address, wanted: Wanted) -> Option<Inspection> {
     let sysfs = look.sysfs;
     let dir = function_dir(address);
     text(sysfs, &format!("{dir}/vendor"))?;
@@ -25,11 +43,11 @@ pub fn inspect(look: Look<'_>, address: Address, serial_known: bool) -> Option<I
     };
     Some(Inspection {
         driver_override: driver_override(sysfs, address),
-        serial: (!serial_known).then(|| serial(sysfs, &dir)).flatten(),
+        serial: wanted.serial.then(|| serial(sysfs, &dir)).flatten(),
         usage: usage(look, address),
         direct_regions: direct(&of_group("reserved_regions").unwrap_or_default()),
         no_iommu: of_group("name").as_deref() == Some("vfio-noiommu"),
-        variant: variant(look, address),
+        variant: wanted.variant.then(|| variant(look, address)).flatten(),
     })
 }
 

@@ -36,6 +36,15 @@ pub struct Policy {
     pub protect: Vec<Selector>,
 }
 
+impl Policy {
+    /// Whether any mapping leaves the choice of a driver to the kernel's aliases.
+    #[must_use]
+    pub fn asks_for_variants(&self) -> bool {
+        let mut mappings = self.mappings.values();
+        mappings.any(|mapping| mapping.driver == DriverChoice::Auto)
+    }
+}
+
 /// A named entry of the config that resolves to functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {

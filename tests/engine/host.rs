@@ -44,6 +44,8 @@ pub(crate) struct Host {
     pub(crate) kept: BTreeMap<Address, Unfinished>,
     /// Of which functions it was asked who holds them.
     pub(crate) asked: Vec<Address>,
+    /// Of which functions it was asked for the variant driver, or not.
+    pub(crate) variants: Vec<(Address, bool)>,
     /// Which functions udev need not wait for any more.
     pub(crate) settled: Vec<Address>,
 }
@@ -72,6 +74,7 @@ impl Host {
             scan: Ok(()),
             kept: BTreeMap::new(),
             asked: Vec::new(),
+            variants: Vec::new(),
             settled: Vec::new(),
         }
     }
@@ -116,7 +119,10 @@ impl Drive for Host {
                 let function = self.inventory.get(*address).cloned();
                 Some(Event::Observed(*address, function.map(Box::new)))
             }
-            Effect::Inspect { address, .. } => {
+            Effect::Inspect {
+                address, variant, ..
+            } => {
+                self.variants.push((*address, *variant));
                 let inspection = self.inspections.get(address).cloned();
                 Some(Event::Inspected(*address, Ok(inspection)))
             }

@@ -11,7 +11,7 @@ mod support;
 mod udev;
 
 use drive::Drive as _;
-use host::Host;
+use host::{A, Host};
 use std::time::Duration;
 use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy, up};
 use vfio_bindd::{
@@ -22,7 +22,11 @@ use vfio_bindd::{
         state::State,
     },
     pci::function::Inspection,
-    policy::{guard::Guard, model::Policy, resolve::Held},
+    policy::{
+        guard::Guard,
+        model::{DriverChoice, Policy},
+        resolve::Held,
+    },
 };
 
 fn nics() -> Policy {
@@ -251,4 +255,15 @@ fn a_dry_run_applies_nothing_and_still_gets_ready() {
     assert!(host.applied.is_empty());
     assert_eq!(host.snapshot().state, DaemonState::Degraded);
     assert_eq!(host.mapping().0, MappingState::Pending);
+}
+
+#[test]
+fn the_variant_driver_is_asked_for_as_soon_as_a_mapping_leaves_the_choice() {
+    let mut host = Host::new([nic(A).driver("e1000e").in_use(up("eth0"))]);
+    host.start(&nics());
+    assert_eq!(host.variants, [(at(A), false)]);
+    let mut auto = mapping(vec![by_id("8086:10d3")]);
+    auto.driver = DriverChoice::Auto;
+    host.start(&policy([("m", auto)]));
+    assert_eq!(host.variants, [(at(A), false), (at(A), true)]);
 }

@@ -13,6 +13,7 @@ use crate::{
     },
     kernel::{
         helper::protocol::Request as Asked,
+        inspect::Wanted,
         order::{Order, Return},
         scan::{scan_all, scan_function},
     },
@@ -38,11 +39,13 @@ impl Work {
             Effect::Inspect {
                 address,
                 serial_known,
+                variant,
             } => {
-                let request = Asked::Inspect {
-                    address,
-                    serial_known,
+                let wanted = Wanted {
+                    serial: !serial_known,
+                    variant,
                 };
+                let request = Asked::Inspect { address, wanted };
                 self.helpers.send(address, request, false);
             }
             Effect::Apply(action) => {

@@ -14,7 +14,7 @@ use super::{Task, VerdictFile};
 use crate::{
     kernel::{
         host::Host,
-        inspect::inspect,
+        inspect::{Wanted, inspect},
         modules::Modules,
         order::{Return, Returned},
         restore::restore,
@@ -183,7 +183,7 @@ fn announced(host: &dyn Host, handed: &Path) -> Vec<Known> {
 fn inspected(look: Look<'_>, function: &Function, known: &[Known]) -> Function {
     let mut function = function.clone();
     if function.inspection.is_none() {
-        function.inspection = inspect(look, function.address, false);
+        function.inspection = inspect(look, function.address, Wanted::ALL);
     }
     let former = known.iter().find(|known| known.is_like(&function));
     if let (Some(inspection), Some(former)) = (&mut function.inspection, former) {

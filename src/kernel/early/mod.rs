@@ -18,7 +18,7 @@ pub use self::handed::give_back;
 use super::{
     apply::{self, objection},
     host::Host,
-    inspect::inspect,
+    inspect::{Wanted, inspect},
     modules::Modules,
     order::Order,
     scan::scan_all,
@@ -179,6 +179,10 @@ fn former(host: &dyn Host, task: Task<'_>) -> Former {
 /// The plan of this moment, with what it needs to know inspected.
 fn planned(look: Look<'_>, policy: &Policy, inventory: &mut Inventory) -> Plan {
     let mut asked = BTreeSet::new();
+    let wanted = Wanted {
+        serial: true,
+        variant: policy.asks_for_variants(),
+    };
     loop {
         let plan = plan(inventory, policy, &Held::new());
         let unasked: Vec<_> = plan.inspect.difference(&asked).copied().collect();
@@ -187,7 +191,7 @@ fn planned(look: Look<'_>, policy: &Policy, inventory: &mut Inventory) -> Plan {
         }
         for address in unasked {
             asked.insert(address);
-            match (inspect(look, address, false), inventory.get_mut(address)) {
+            match (inspect(look, address, wanted), inventory.get_mut(address)) {
                 (Some(inspection), Some(function)) => function.inspection = Some(inspection),
                 _ => drop(inventory.remove(address)),
             }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kernel::{
+        inspect::Wanted,
         order::{Order, Outcome, Return, Returned},
         usage::Handles,
     },
@@ -21,8 +22,8 @@ pub enum Request {
     Inspect {
         /// The function.
         address: Address,
-        /// Its serial number need not be read.
-        serial_known: bool,
+        /// What it is looked at for besides.
+        wanted: Wanted,
     },
     /// Bind a function.
     Apply(Order),

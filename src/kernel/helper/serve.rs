@@ -113,10 +113,9 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             tables,
         };
         let reply = match request {
-            Request::Inspect {
-                address,
-                serial_known,
-            } => Reply::Inspected(inspect(look, address, serial_known)),
+            Request::Inspect { address, wanted } => {
+                Reply::Inspected(inspect(look, address, wanted))
+            }
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
             Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
             Request::Withhold { pf, withhold, undo } => {
