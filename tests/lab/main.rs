@@ -73,7 +73,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "storm",
         topology: Topology::storm,
-        full: false,
+        full: true,
         scenarios: &[
             scenarios::race::SCENARIOS,
             scenarios::storm::CYCLES,
@@ -94,13 +94,13 @@ const GROUPS: &[Group] = &[
     Group {
         name: "no-iommu",
         topology: Topology::no_iommu,
-        full: false,
+        full: true,
         scenarios: &[scenarios::iommu::SCENARIOS],
     },
     Group {
         name: "early",
         topology: Topology::early,
-        full: false,
+        full: true,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
@@ -169,10 +169,9 @@ fn main() -> ExitCode {
             }
         };
     }
-    let full = env::var_os("VFIO_BINDD_LAB_FULL").is_some_and(|value| !value.is_empty());
     let wanted = Wanted {
         filter,
-        full,
+        full: scenario::is_full(),
         package,
     };
     if list {

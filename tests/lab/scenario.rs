@@ -1,5 +1,6 @@
 //! Scenarios, the guests that they share, and the run's report.
 
+use std::env;
 use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -82,6 +83,11 @@ impl Report {
     pub(crate) fn is_ok(&self) -> bool {
         self.failed == 0
     }
+}
+
+/// Whether `VFIO_BINDD_LAB_FULL` asks for what takes too long for each change.
+pub(crate) fn is_full() -> bool {
+    env::var_os("VFIO_BINDD_LAB_FULL").is_some_and(|value| !value.is_empty())
 }
 
 /// Names all scenarios that a filter leaves.
