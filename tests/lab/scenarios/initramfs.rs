@@ -30,7 +30,7 @@ fn files(guest: &mut Guest) -> Result<Vec<String>> {
 
 fn has_the_early_stage(guest: &mut Guest) -> Result<()> {
     guest.makes_images(true)?;
-    guest.installed()?;
+    guest.install_again()?;
     let files = files(guest)?;
     for wanted in [
         "usr/lib/vfio-bindd/early",
