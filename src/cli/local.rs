@@ -86,6 +86,8 @@ pub(super) struct Host {
     pub(super) inventory: Inventory,
     /// What the record has beside the functions.
     facts: Option<HostFacts>,
+    /// What functions are inspected for: all there is, until a config is planned by.
+    wanted: Wanted,
     /// Whether any function was inspected.
     pub(super) inspected: bool,
     /// Functions whose inspection did not come back, or not well.
@@ -107,6 +109,7 @@ impl Host {
             root: None,
             inventory: record.inventory,
             facts: record.facts,
+            wanted: Wanted::ALL,
             inspected: false,
             silent: Vec::new(),
         })
@@ -121,6 +124,7 @@ impl Host {
             root: Some(root.to_owned()),
             inventory,
             facts: None,
+            wanted: Wanted::ALL,
             inspected: false,
             silent: Vec::new(),
         })
@@ -129,6 +133,7 @@ impl Host {
     /// The plan for this host as the daemon would make it at boot, with what
     /// it needs to know inspected.
     pub(super) async fn plan(&mut self, policy: &Policy) -> Result<Plan, Stop> {
+        self.wanted.variant = policy.asks_for_variants();
         let mut asked = BTreeSet::new();
         loop {
             let plan = plan(&self.inventory, policy, &Held::new());
@@ -200,8 +205,8 @@ impl Host {
             while asked.len() < HELPERS
                 && let Some(address) = waiting.next()
             {
-                let pool = pool.clone();
-                asked.spawn(async move { (address, ask(&pool, address).await) });
+                let (pool, wanted) = (pool.clone(), self.wanted);
+                asked.spawn(async move { (address, ask(&pool, address, wanted).await) });
             }
             let Some(answer) = asked.join_next().await else {
                 return Ok(());
@@ -223,11 +228,8 @@ impl Host {
     }
 }
 
-async fn ask(pool: &Pool, address: Address) -> Result<Option<Inspection>, String> {
-    let request = Request::Inspect {
-        address,
-        wanted: Wanted::ALL,
-    };
+async fn ask(pool: &Pool, address: Address, wanted: Wanted) -> Result<Option<Inspection>, String> {
+    let request = Request::Inspect { address, wanted };
     match timeout(PATIENCE, pool.call(&request)).await {
         Ok(Ok(Reply::Inspected(inspection))) => Ok(inspection),
         Ok(Ok(_)) => Err("the helper answers something else".to_owned()),
