@@ -10,16 +10,21 @@ use vfio_bindd::policy::{
 
 use crate::{GPU, config, examined, facts, host, only, unwell, with_facts};
 
-#[test]
-fn proxmox_mappings_that_drifted_stop_guests() {
-    let entry = MapEntry {
+/// The GPU as a resource mapping of Proxmox VE has it.
+fn entry() -> MapEntry {
+    MapEntry {
         place: "/etc/pve/mapping/pci.cfg:2".to_owned(),
         mapping: "gpu".to_owned(),
         path: "0000:01:00".to_owned(),
         id: "10de:2684".to_owned(),
         subsystem: Some("8086:0000".to_owned()),
         group: Some("256".to_owned()),
-    };
+    }
+}
+
+#[test]
+fn proxmox_mappings_that_drifted_stop_guests() {
+    let entry = entry();
     let mapped = |change: &dyn Fn(&mut MapEntry)| {
         let mut entry = entry.clone();
         change(&mut entry);
@@ -107,14 +112,7 @@ fn proxmox_mappings_that_drifted_stop_guests() {
 
 #[test]
 fn a_guest_must_leave_a_variant_driver_alone() {
-    let entry = MapEntry {
-        place: "/etc/pve/mapping/pci.cfg:2".to_owned(),
-        mapping: "gpu".to_owned(),
-        path: "0000:01:00".to_owned(),
-        id: "10de:2684".to_owned(),
-        subsystem: Some("8086:0000".to_owned()),
-        group: Some("256".to_owned()),
-    };
+    let entry = entry();
     let on = |driver: &str, rebound: &str| {
         let mut host = host();
         let gpu = host.get_mut(GPU.parse().unwrap()).unwrap();
