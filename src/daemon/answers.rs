@@ -37,8 +37,7 @@ pub(super) fn helped(
             Event::Holders(address, vec![why])
         }
         // Asked besides, and no function waits for the answer.
-        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_)))
-        | (Request::Survey | Request::Handles(_), Err(_)) => Event::Tick,
+        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_))) | (Request::Survey, Err(_)) => Event::Tick,
         (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
         (Request::Withhold { .. }, Err(error)) => {
             Event::Withholding(address, Err(error.to_string()))

@@ -104,9 +104,8 @@ impl Helpers {
         found.collect()
     }
 
-    /// Sends a helper to the function. One that `unbinds` takes down first by
-    /// what the function could be held, which an unbind takes out of sysfs.
-    pub(super) fn send(&self, address: Address, request: Request, unbinds: bool) {
+    /// Sends a helper to the function.
+    pub(super) fn send(&self, address: Address, request: Request) {
         let (pool, errands) = (self.pool.clone(), Arc::clone(&self.errands));
         let events = self.events.clone();
         locked(&errands).wanted(address);
@@ -118,7 +117,7 @@ impl Helpers {
                 // behind what the next one knows nothing of.
                 let sent = (lease.process(), Arc::clone(&taken_down));
                 tell(locked(&errands).sent(address, sent.0, sent.1));
-                carry(lease, address, &request, unbinds.then_some(taken_down)).await
+                carry(lease, &request, &taken_down).await
             };
             finish(&events, helped(address, &request, carried.await));
         });
@@ -159,16 +158,14 @@ fn tell(written: io::Result<()>) {
 
 async fn carry(
     mut lease: Lease,
-    address: Address,
     request: &Request,
-    taken_down: Option<TakenDown>,
+    taken_down: &TakenDown,
 ) -> Result<Reply, PoolError> {
-    if let Some(taken_down) = taken_down
-        && let Reply::Handles(found) = lease.ask(&Request::Handles(address)).await?
-    {
+    let mut reply = lease.ask(request).await?;
+    if let Reply::Handles(found) = reply {
         taken_down.get_or_init(|| found);
+        reply = lease.next().await?;
     }
-    let reply = lease.ask(request).await?;
     lease.done();
     Ok(reply)
 }

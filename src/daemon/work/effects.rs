@@ -31,8 +31,9 @@ impl Work {
             }
             Effect::Observe(address) => {
                 let sysfs = Arc::clone(&self.sysfs);
+                let slot_name = self.state.slot_name(address);
                 self.beside(move || {
-                    let function = scan_function(&*sysfs, address);
+                    let function = scan_function(&*sysfs, address, slot_name);
                     Event::Observed(address, function.map(Box::new))
                 });
             }
@@ -46,12 +47,11 @@ impl Work {
                     variant,
                 };
                 let request = Asked::Inspect { address, wanted };
-                self.helpers.send(address, request, false);
+                self.helpers.send(address, request);
             }
             Effect::Apply(action) => {
-                let unbinds = action.detach.is_some();
                 let request = Asked::Apply(Order::new(&action, self.undo.owned()));
-                self.helpers.send(action.address, request, unbinds);
+                self.helpers.send(action.address, request);
             }
             Effect::Restore { address, together } => {
                 let undo = self.undo.owned().unwrap_or_default();
@@ -60,12 +60,12 @@ impl Work {
                     together,
                     undo,
                 };
-                self.helpers.send(address, Asked::Restore(order), true);
+                self.helpers.send(address, Asked::Restore(order));
             }
             Effect::Withhold { pf, withhold } => match self.undo.owned() {
                 Some(undo) => {
                     let request = Asked::Withhold { pf, withhold, undo };
-                    self.helpers.send(pf, request, false);
+                    self.helpers.send(pf, request);
                 }
                 // It could not be given back.
                 None => finish(&self.events, Event::Withholding(pf, Ok(false))),

@@ -79,7 +79,15 @@ impl Lease {
         let socket = &mut self.helper.socket;
         let asked = socket.write_all(&question).await;
         asked.map_err(PoolError::Broken)?;
-        let answer = line(socket).await?;
+        self.next().await
+    }
+
+    /// What the helper says next, where an answer is of more than one part.
+    ///
+    /// # Errors
+    /// As [`Lease::ask`].
+    pub async fn next(&mut self) -> Result<Reply, PoolError> {
+        let answer = line(&mut self.helper.socket).await?;
         serde_json::from_str(&answer).map_err(PoolError::Garbled)
     }
 

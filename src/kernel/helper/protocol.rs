@@ -38,8 +38,6 @@ pub enum Request {
         /// The undo journal's folder.
         undo: PathBuf,
     },
-    /// Take down by what a function can be held, before its driver is unbound.
-    Handles(Address),
     /// Say who holds a function that the kernel does not come back from. Takes
     /// no lock of it.
     Holders {
@@ -50,6 +48,20 @@ pub enum Request {
     },
     /// Say what is wrong with the IOMMU.
     Survey,
+}
+
+impl Request {
+    /// The function from which a driver may be unbound for it.
+    #[must_use]
+    pub fn unbinds(&self) -> Option<Address> {
+        match self {
+            Self::Apply(order) => order.detach.as_ref().map(|_| order.address),
+            Self::Restore(order) => Some(order.address),
+            Self::Inspect { .. } | Self::Withhold { .. } | Self::Holders { .. } | Self::Survey => {
+                None
+            }
+        }
+    }
 }
 
 /// A helper's answer.
@@ -64,7 +76,8 @@ pub enum Reply {
     Restored(Returned),
     /// To [`Request::Withhold`]: whether anything was changed, or why not.
     Withholding(Result<bool, String>),
-    /// To [`Request::Handles`].
+    /// Before the answer to a request that [`Request::unbinds`]: by what the
+    /// function can be held, which an unbind takes out of sysfs.
     Handles(Handles),
     /// To [`Request::Holders`]: what is open, and what could not be looked at.
     Holders(Vec<Fact>),

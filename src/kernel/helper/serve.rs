@@ -32,33 +32,42 @@ use crate::{
 /// How long what is read once for many functions serves inspections.
 const LOOKS_KEPT: Duration = Duration::from_secs(1);
 
-/// How long what [`Tables::for_next_write`] leaves serves writes, the first of
-/// which reads everything anew. A card's functions, or a row of cards, are not
-/// worth a walk each through all that processes have open.
+/// How long what [`Tables::for_next_write`] leaves of them serves writes. A card's
+/// functions, or a row of cards, are not worth a walk each through all that
+/// processes have open.
 const WRITES_KEPT: Duration = Duration::from_secs(5);
 
 /// Tables, and when they were begun.
 struct Kept {
     tables: Tables,
     since: Instant,
-    most: Duration,
 }
 
 impl Kept {
-    fn new(most: Duration) -> Self {
+    fn new() -> Self {
         Self {
             tables: Tables::default(),
             since: Instant::now(),
-            most,
         }
     }
 
     /// The tables, empty if they are too old.
-    fn fresh(&mut self) -> &mut Tables {
-        if self.since.elapsed() > self.most {
-            *self = Self::new(self.most);
+    fn for_look(&mut self) -> &Tables {
+        self.expire(LOOKS_KEPT);
+        &self.tables
+    }
+
+    /// What of them serves a write.
+    fn for_write(&mut self) -> &Tables {
+        self.expire(WRITES_KEPT);
+        self.tables = std::mem::take(&mut self.tables).for_next_write();
+        &self.tables
+    }
+
+    fn expire(&mut self, most: Duration) {
+        if self.since.elapsed() > most {
+            *self = Self::new();
         }
-        &mut self.tables
     }
 }
 
@@ -91,27 +100,24 @@ fn is_alone(error: &io::Error) -> bool {
 fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
     let requests = BufReader::new(answers.try_clone()?);
     say(&mut answers, &Process::of(std::process::id())?)?;
-    let mut of_looks = Kept::new(LOOKS_KEPT);
-    let mut of_writes = Kept::new(WRITES_KEPT);
+    let mut kept = Kept::new();
     for line in requests.lines() {
-        let request = serde_json::from_str(&line?)?;
+        let request: Request = serde_json::from_str(&line?)?;
         let tables = match request {
             Request::Inspect { .. }
-            | Request::Handles(_)
             | Request::Holders { .. }
             | Request::Withhold { .. }
-            | Request::Survey => of_looks.fresh(),
-            Request::Apply(_) | Request::Restore(_) => {
-                let tables = of_writes.fresh();
-                *tables = std::mem::take(tables).for_next_write();
-                tables
-            }
+            | Request::Survey => kept.for_look(),
+            Request::Apply(_) | Request::Restore(_) => kept.for_write(),
         };
         let look = Look {
             sysfs,
             host: &ThisHost,
             tables,
         };
+        if let Some(address) = request.unbinds() {
+            say(&mut answers, &Reply::Handles(usage::handles(look, address)))?;
+        }
         let reply = match request {
             Request::Inspect { address, wanted } => {
                 Reply::Inspected(inspect(look, address, wanted))
@@ -126,7 +132,6 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
                 };
                 Reply::Withholding(done.map_err(|error| error.to_string()))
             }
-            Request::Handles(address) => Reply::Handles(usage::handles(look, address)),
             Request::Holders { address, before } => {
                 Reply::Holders(usage::holders(look, address, &before))
             }

@@ -46,7 +46,9 @@ impl Handle {
 #[must_use]
 pub fn handles(look: Look<'_>, address: Address) -> Handles {
     let dir = function_dir(address);
-    let below = below(look.sysfs, &dir).unwrap_or_default().into_iter();
+    let below = below(look.sysfs, &dir).unwrap_or_default();
+    *look.tables.below.borrow_mut() = Some((address, below.clone()));
+    let below = below.into_iter();
     // No remove waits for those who read an input device, as logind does.
     let below = below.filter(|device| !matches!(device.subsystem.as_str(), "input" | "vfio-dev"));
     let below = below.filter_map(|device| {

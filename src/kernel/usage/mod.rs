@@ -18,6 +18,8 @@ mod usb;
 
 use self::below::{Device, below};
 pub use self::holders::{Handle, Handles, handles, holders};
+use std::cell::RefCell;
+
 use super::{
     host::Host,
     sysfs::{Sysfs, function_dir, link_name, text},
@@ -33,6 +35,9 @@ pub struct Tables {
     display: display::Tables,
     system: system::Tables,
     storage: storage::Tables,
+    /// The devices below the function that is written to next, as they were taken
+    /// down for whoever asks who holds it.
+    below: RefCell<Option<(Address, Vec<Device>)>>,
     pub(super) variants: variant::Tables,
 }
 
@@ -101,8 +106,13 @@ pub fn usage(look: Look<'_>, address: Address) -> Vec<Fact> {
     if driver.is_none() && class.base() != 0x03 {
         return Vec::new();
     }
+    let mut known = look.tables.below.take();
     for _ in 0..LOOKS {
-        let found = below(look.sysfs, &dir).and_then(|devices| {
+        let devices = match known.take() {
+            Some((of, devices)) if of == address => Ok(devices),
+            _ => below(look.sysfs, &dir),
+        };
+        let found = devices.and_then(|devices| {
             let facts = facts(
                 look,
                 &Subject {

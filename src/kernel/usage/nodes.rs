@@ -20,8 +20,6 @@ use crate::{
 pub(super) struct Tables {
     /// What all processes have open, or why that cannot be told.
     open: OnceCell<Result<Open, String>>,
-    /// Whether it is to serve writes, each of them at another moment.
-    serves_writes: bool,
     /// Sees what is opened since.
     watch: OnceCell<Option<DevWatch>>,
 }
@@ -33,20 +31,15 @@ impl Tables {
         if watch.is_some_and(DevWatch::saw_nothing) {
             return self;
         }
-        Self {
-            serves_writes: true,
-            ..Self::default()
-        }
+        Self::default()
     }
 }
 
 pub(super) fn open<'a>(look: Look<'a>) -> Result<&'a Open, Fact> {
     let tables = &look.tables.nodes;
     let open = tables.open.get_or_init(|| {
-        if tables.serves_writes {
-            // Before the walk, which takes a while.
-            tables.watch.get_or_init(|| look.host.watch_nodes());
-        }
+        // Before the walk, which takes a while.
+        tables.watch.get_or_init(|| look.host.watch_nodes());
         let open = look.host.open_nodes();
         open.map_err(|error| format!("what processes have open cannot be seen: {}", words(&error)))
     });
