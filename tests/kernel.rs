@@ -144,12 +144,12 @@ fn a_scan_finds_all_facts_and_reads_nothing_that_takes_a_lock() {
     };
     assert_eq!(vf.role, role);
     assert_eq!(vf.slot_label.as_deref(), Some("LAN 2"));
-    assert_eq!(scan_function(&fake, at("0000:03:00.1")).unwrap(), *vf);
+    assert_eq!(scan_function(&fake, at("0000:03:00.1"), None).unwrap(), *vf);
     assert_eq!(
         inventory.get(at("0000:00:01.0")).unwrap().header,
         Header::Bridge
     );
-    assert_eq!(scan_function(&fake, at("0000:09:00.0")), None);
+    assert_eq!(scan_function(&fake, at("0000:09:00.0"), None), None);
 }
 
 #[test]

@@ -124,6 +124,12 @@ impl State {
         &self.snapshot
     }
 
+    /// The name of the slot that the function at `address` is in, where it is known.
+    #[must_use]
+    pub fn slot_name(&self, address: Address) -> Option<String> {
+        self.inventory.as_ref()?.get(address)?.slot_name.clone()
+    }
+
     /// When [`Event::Tick`] is due, `None` if nothing waits for time.
     #[must_use]
     pub fn next_tick(&self, now: Duration) -> Option<Duration> {

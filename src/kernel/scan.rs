@@ -41,10 +41,19 @@ pub fn scan_all(sysfs: &(impl Sysfs + ?Sized)) -> io::Result<Inventory> {
     Ok(inventory)
 }
 
-/// The function at `address`, `None` if it is not there.
+/// The function at `address`, `None` if it is not there. The name of its slot, where
+/// it is known, is that of the place: to find it takes a look at all slots.
 #[must_use]
-pub fn scan_function(sysfs: &(impl Sysfs + ?Sized), address: Address) -> Option<Function> {
-    let mut found = function(sysfs, address, &slots(sysfs))?;
+pub fn scan_function(
+    sysfs: &(impl Sysfs + ?Sized),
+    address: Address,
+    slot_name: Option<String>,
+) -> Option<Function> {
+    let slots = slot_name.map_or_else(
+        || slots(sysfs),
+        |name| BTreeMap::from([(address.slot().to_string(), name)]),
+    );
+    let mut found = function(sysfs, address, &slots)?;
     if let Role::Vf { pf, index } = &mut found.role {
         let siblings = vfs(sysfs, &function_dir(*pf));
         let place = siblings.iter().position(|vf| *vf == address);

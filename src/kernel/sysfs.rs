@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The most that is read of one attribute: a page, as the kernel shows it.
-const MOST: u64 = 4096;
+const PAGE: usize = 4096;
 
 /// sysfs, or something that answers like it.
 pub trait Sysfs {
@@ -79,10 +79,12 @@ impl HostSysfs {
 
 impl Sysfs for HostSysfs {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let file = fs::File::open(self.root.join(path))?;
-        file.take(MOST).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let mut page = [0; PAGE];
+        let mut file = fs::File::open(self.root.join(path))?;
+        // The kernel shows all of an attribute at once (fs/seq_file.c, `seq_read_iter`,
+        // v6.12), and a second read to find its end costs as much as the first.
+        let length = file.read(&mut page)?;
+        Ok(page.get(..length).unwrap_or_default().to_vec())
     }
 
     fn read_link(&self, path: &str) -> io::Result<String> {

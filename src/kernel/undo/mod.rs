@@ -1,8 +1,8 @@
 //! The undo journal: what each function was before it was taken, one file a
 //! function, so that it can be given back exactly.
 //!
-//! Owns the files: each is written whole or not at all, and reaches the disk
-//! before the function is written to. What an entry says is `entry`'s. Helpers
+//! Owns the files: each is written whole or not at all, before the function is
+//! written to. What an entry says is `entry`'s. Helpers
 //! write down what they do; the daemon reads it at its start, and has what was
 //! given back forgotten.
 
@@ -128,7 +128,7 @@ impl Journal {
         Ok(Some(entry))
     }
 
-    /// Writes `entry`, whole or not at all; it is on the disk afterwards.
+    /// Writes `entry`, whole or not at all, also if the host crashes meanwhile.
     ///
     /// # Errors
     /// If that did not work; what was there before is still there then.
@@ -153,11 +153,9 @@ impl Journal {
             file.sync_all()
         });
         written.map_err(failed(&new))?;
-        fs::rename(&new, path).map_err(failed(path))?;
-        // The name is the folder's.
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed(&self.folder))
+        // Without a sync of the folder a crash of the host may lose the name, and
+        // with it an entry of a boot that is over.
+        fs::rename(&new, path).map_err(failed(path))
     }
 
     /// Deletes the entry of a function that is what it was: this driver has
