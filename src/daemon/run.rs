@@ -6,6 +6,7 @@ use std::{
     io,
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,9 @@ pub enum StartError {
     /// Without signals it could be neither reloaded nor stopped.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
+    /// Without a thread for it nobody could ask.
+    #[error("cannot start the thread that serves D-Bus: {0}")]
+    Bus(#[source] io::Error),
     /// Without its own path it could start no helper.
     #[error("cannot find the path of this program: {0}")]
     Program(#[source] io::Error),
@@ -73,7 +77,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (snapshots, followed) = watch::channel(Arc::new(Snapshot::starting()));
     let (arrival_sender, mut arrivals) = mpsc::channel(16);
     let mut this = Work::new(options, events, snapshots, arrival_sender)?;
-    tokio::spawn(publish::run(bus_address, followed, request_sender));
+    serve(bus_address, followed, request_sender).map_err(StartError::Bus)?;
     let mut audit = interval(AUDIT);
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     audit.reset();
@@ -111,6 +115,21 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     }
     notify::stopping();
     Ok(())
+}
+
+/// Serves D-Bus on a thread of its own: who asks waits for no plan, and no bind waits
+/// until all are told of the one before. It ends with the process.
+fn serve(
+    address: Option<String>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    requests: mpsc::Sender<publish::Request>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let bus = thread::Builder::new().name("bus".to_owned());
+    bus.spawn(move || runtime.block_on(publish::run(address, snapshots, requests)))
+        .map(drop)
 }
 
 async fn at(time: Option<Instant>) {

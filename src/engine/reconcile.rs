@@ -23,7 +23,7 @@ use crate::{
 /// How often it is told how far the work is. Functions are bound by the dozen;
 /// each telling wakes the bus and all who listen. What a mapping comes to is
 /// told at once.
-const TELLING: Duration = Duration::from_millis(250);
+const TELLING: Duration = Duration::from_secs(1);
 
 impl State {
     pub(super) fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
