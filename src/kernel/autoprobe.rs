@@ -1,5 +1,5 @@
 //! Autoprobe: keeps native drivers from the VFs of a PF, and lets them again.
-//! Runs in helpers only.
+//! Runs in helpers and in the early stage.
 //!
 //! With `sriov_drivers_autoprobe` at 0 a VF is probed only by the driver that its
 //! override names (drivers/pci/pci-driver.c, `pci_device_can_probe`, v6.1 and
@@ -34,7 +34,7 @@ pub enum AutoprobeError {
 /// If it could not be written down before, or not be written.
 pub fn withhold(look: Look<'_>, pf: Address, undo: &Path) -> Result<bool, AutoprobeError> {
     let journal = Journal::new(undo);
-    let Some(now) = read(look.sysfs, pf) else {
+    let Some(now) = is_on(look.sysfs, pf) else {
         return Ok(false);
     };
     let function = Identity::of_now(look, pf)?;
@@ -71,7 +71,7 @@ pub fn give_back(look: Look<'_>, pf: Address, undo: &Path) -> Result<bool, Autop
         return Ok(false);
     };
     let ours = Identity::of_now(look, pf).is_ok_and(|now| now == known.function);
-    let changes = ours && read(look.sysfs, pf) == Some(false);
+    let changes = ours && is_on(look.sysfs, pf) == Some(false);
     if changes {
         let stage = Stage::Changing;
         journal.note_pf(&Withheld { stage, ..known })?;
@@ -96,7 +96,7 @@ pub(super) fn give_back_for(
 }
 
 /// Whether native drivers get VFs of `pf`; `None` if it has no SR-IOV, or is gone.
-fn read(sysfs: &dyn Sysfs, pf: Address) -> Option<bool> {
+pub(super) fn is_on(sysfs: &dyn Sysfs, pf: Address) -> Option<bool> {
     match text(sysfs, &place(pf))?.as_str() {
         "0" => Some(false),
         _ => Some(true),
@@ -107,7 +107,7 @@ fn write(sysfs: &dyn Sysfs, pf: Address, probe: bool) -> Result<(), AutoprobeErr
     let value = if probe { "1" } else { "0" };
     let written = sysfs.write(&place(pf), value);
     written.map_err(|error| AutoprobeError::Kernel(words(&error)))?;
-    if read(sysfs, pf) == Some(probe) {
+    if is_on(sysfs, pf) == Some(probe) {
         return Ok(());
     }
     let text = format!("{value} was written and something else is read");

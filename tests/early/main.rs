@@ -20,4 +20,5 @@ mod image;
 mod program;
 mod rules;
 mod variant;
+mod vfs;
 mod vouch;

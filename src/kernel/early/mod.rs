@@ -6,6 +6,7 @@
 //! process of its own that may hang.
 
 mod handed;
+mod vfs;
 
 use std::{
     collections::BTreeSet,
@@ -124,6 +125,12 @@ pub fn run(
     if task.stage == Stage::Initramfs {
         let auto = take.extract_if(.., |action| is_auto(&policy, action));
         leave.extend(auto.map(|action| (action.address, FOR_THE_ROOT.to_owned())));
+    }
+    // What an image writes down of PFs nobody would take over.
+    if task.stage == Stage::Root
+        && let Some(undo) = task.undo()
+    {
+        vfs::withhold(look, task, &undo, (&inventory, &policy), tell);
     }
     for (address, text) in &leave {
         tell(format!(
