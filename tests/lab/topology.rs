@@ -176,6 +176,15 @@ impl Topology {
         board
     }
 
+    /// The same host with an IOMMU whose interrupt remapping is turned off.
+    pub(crate) fn without_remapping() -> Self {
+        let mut board = Self::bare("bookworm", 1024);
+        board.iommu();
+        board.port(TWIN_A).nics(TWIN_A, 1);
+        board.root_parameter = "root=/dev/vda intremap=off";
+        board
+    }
+
     /// QEMU's arguments for the board and its devices.
     pub(crate) fn args(&self) -> &[String] {
         &self.args

@@ -73,6 +73,12 @@ impl Guest {
         self.machine.wait_off(COMMAND)
     }
 
+    /// Turns the power off as an administrator does, all services stopped first.
+    pub(crate) fn shut_down(&mut self, limit: Duration) -> Result<()> {
+        self.ok("systemctl poweroff --no-block")?;
+        self.machine.wait_off(limit)
+    }
+
     /// Takes an initrd that the guest made, for boots of topologies that want it.
     pub(crate) fn take_initrd(&mut self, file: &str) -> Result<()> {
         self.ok(&format!("cp {file} /mnt/share/{GUEST_INITRD}"))

@@ -7,26 +7,29 @@ use super::{CONFIG, SOON, ensure, fresh, same, wait_driver, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
-use crate::topology::{SPARE, TWIN_A, TWIN_NODE1};
+use crate::topology::{SPARE, TWIN_NODE1};
 
-/// Scenarios about faults of the host and about others who write to sysfs.
+/// Scenarios about faults of the host.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("faults_no_driver", no_driver),
     Scenario::of_package("faults_driver_unloaded", driver_unloaded),
-    Scenario::of_package("faults_foreign_writers", foreign_writers),
     Scenario::of_package("faults_disk_full", disk_full),
     Scenario::of_package("faults_sysfs_read_only", sysfs_read_only),
     Scenario::of_package("faults_half_a_config", half_a_config),
     Scenario::of_package("faults_another_device", another_device),
     Scenario::of_package("faults_storms_and_clocks", storms_and_clocks),
+    Scenario::of_package("faults_no_more_files", no_more_files),
+    Scenario::of_package("faults_no_more_memory", no_more_memory),
+    Scenario::of_package("faults_hung_task_panic", hung_task_panic),
 ];
 
-const NIC: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\", numa = 1 }\n";
+/// A mapping of the NIC on node 1.
+pub(super) const NIC: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\", numa = 1 }\n";
 /// A retry comes after a minute at most.
 const HEALED: Duration = Duration::from_secs(90);
 
 /// Waits until the mapping has this state, with all these words in its reason.
-fn wait_state(guest: &mut Guest, state: &str, words: &[&str]) -> Result<()> {
+pub(super) fn wait_state(guest: &mut Guest, state: &str, words: &[&str]) -> Result<()> {
     let found = guest.wait_until(
         SOON,
         &format!(
@@ -106,45 +109,6 @@ fn driver_unloaded(guest: &mut Guest) -> Result<()> {
     )?;
     same("the driver", &guest.driver(&nic)?, "vfio-pci")?;
     wait_resolved(guest, "nic", &[&nic])
-}
-
-/// An administrator's override counts, and what others bind by ID is theirs.
-fn foreign_writers(guest: &mut Guest) -> Result<()> {
-    fresh(guest, "")?;
-    let nic = guest.behind(TWIN_NODE1, 0)?;
-    let twin = guest.behind(TWIN_A, 0)?;
-    let place = format!("/sys/bus/pci/devices/{nic}/driver_override");
-    guest.ok(&format!("echo none > {place}"))?;
-    guest.write_file(CONFIG, NIC)?;
-    guest.ok("vfio-bindctl reload")?;
-    wait_state(guest, "refused", &[&nic, "'none'"])?;
-    same(
-        "the override",
-        &guest.ok(&format!("cat {place}; sleep 3"))?,
-        "none",
-    )?;
-    same("the driver", &guest.driver(&nic)?, "e1000e")?;
-    guest.ok(&format!("echo > {place}; vfio-bindctl rescan"))?;
-    wait_resolved(guest, "nic", &[&nic])?;
-    // As qemu-server does it; the mapping's own function has its driver already.
-    guest.ok(&format!(
-        "cd /sys/bus/pci; echo {twin} > devices/{twin}/driver/unbind
-         echo 8086 10d3 > drivers/vfio-pci/new_id"
-    ))?;
-    wait_driver(guest, &twin, "vfio-pci")?;
-    wait_resolved(guest, "nic", &[&nic])?;
-    // Somebody takes the mapping's function away for good.
-    guest.ok(&format!(
-        "cd /sys/bus/pci; echo 8086 10d3 > drivers/vfio-pci/remove_id
-         echo none > {place}; echo {nic} > drivers/vfio-pci/unbind"
-    ))?;
-    wait_state(guest, "refused", &["'none'"])?;
-    guest.ok("sleep 3")?;
-    wait_driver(guest, &nic, "none")?;
-    guest.ok(&format!("echo > {place}; vfio-bindctl rescan"))?;
-    wait_resolved(guest, "nic", &[&nic])?;
-    fresh(guest, "")?;
-    wait_driver(guest, &twin, "e1000e")
 }
 
 /// What a function was cannot be written down: it is left as it is.
@@ -242,4 +206,65 @@ fn storms_and_clocks(guest: &mut Guest) -> Result<()> {
     same("the daemon", &guest.ok(pid)?, &daemon)?;
     let again = lines(guest, "bound to vfio-pci")? - bound;
     ensure(again == 0, || format!("{again} functions were bound again"))
+}
+
+/// The daemon can open nothing more, as when something of it leaked: it says so, and
+/// goes on when it can.
+fn no_more_files(guest: &mut Guest) -> Result<()> {
+    fresh(guest, "")?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    guest.write_file(CONFIG, NIC)?;
+    let limit = "pid=$(systemctl show --value --property=MainPID vfio-bindd)
+        most=$(ls /proc/$pid/fd | sort -n | tail -1)
+        prlimit --pid=$pid --nofile=";
+    guest.ok(&format!("{limit}$((most + 1)):"))?;
+    let told = guest.run("timeout 20 vfio-bindctl reload")?;
+    ensure(
+        told.status != 0 && told.stderr.contains("too many open files"),
+        || format!("a reload without a file to open: {}", told.words()),
+    )?;
+    same("the driver", &guest.driver(&nic)?, "e1000e")?;
+    guest.ok(&format!("{limit}1024:; vfio-bindctl reload"))?;
+    wait_resolved(guest, "nic", &[&nic])
+}
+
+/// The daemon gets no more memory than it has, and ends when it needs some: systemd
+/// starts it again, and nothing is done by halves.
+fn no_more_memory(guest: &mut Guest) -> Result<()> {
+    fresh(guest, NIC)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let pid = "systemctl show --value --property=MainPID vfio-bindd";
+    let before = guest.ok(pid)?;
+    guest.ok(&format!(
+        "size=$(awk '/^VmSize/ {{ print $2 * 1024 }}' /proc/{before}/status)
+         prlimit --pid={before} --as=$size:
+         for i in $(seq 8); do timeout 20 vfio-bindctl reload; done; true"
+    ))?;
+    guest.wait_until(SOON, "vfio-bindctl reload")?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let after = guest.ok(pid)?;
+    let again = if after == before {
+        "it needed none"
+    } else {
+        "systemd started it again"
+    };
+    guest.figure(format!("no more memory for the daemon: {again}"));
+    let bound = lines(guest, "not bound for nic")?;
+    ensure(bound == 0, || format!("{bound} binds failed"))
+}
+
+/// Where the kernel panics over a task that hangs, nothing that has a driver is
+/// unbound, unless a mapping allows it.
+fn hung_task_panic(guest: &mut Guest) -> Result<()> {
+    let breaks = "sysctl -q kernel.hung_task_panic=1";
+    let mends = "sysctl -q kernel.hung_task_panic=0";
+    broken(guest, (breaks, mends), |guest, nic| {
+        wait_state(guest, "refused", &[nic, "kernel.hung_task_panic"])?;
+        same("the driver", &guest.driver(nic)?, "e1000e")?;
+        let allowed = format!("{NIC}allow = [\"hung-task-panic\"]\n");
+        guest.write_file(CONFIG, &allowed)?;
+        guest.ok("vfio-bindctl reload")?;
+        wait_resolved(guest, "nic", &[nic])
+    })
 }

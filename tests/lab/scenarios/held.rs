@@ -86,6 +86,10 @@ fn when_its_mapping_goes(guest: &mut Guest) -> Result<()> {
         format!("a restore of what is open: {}", told.words())
     })?;
     let restart_took = restart(guest)?;
+    let unloaded = guest.run("modprobe -r vfio-pci")?;
+    ensure(unloaded.status != 0, || {
+        "vfio-pci was unloaded while its device is open".to_owned()
+    })?;
     same("the driver", &guest.driver(&held)?, "vfio-pci")?;
     let errors = guest.ok("systemctl is-active lab-holder vfio-bindd")?;
     same("the units", &errors, "active\nactive")?;

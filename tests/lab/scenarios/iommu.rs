@@ -1,13 +1,16 @@
-//! A host without an IOMMU.
+//! A host without an IOMMU, and one whose IOMMU does not remap interrupts.
 
-use super::{SOON, ensure, fresh, manager_property, same};
+use super::{SOON, ensure, fresh, manager_property, same, wait_resolved};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
-use crate::topology::TWIN_A;
+use crate::topology::{TWIN_A, Topology};
 
 /// What holds there.
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::of_package("iommu_absent", absent)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_package("iommu_absent", absent),
+    Scenario::of_package("iommu_without_interrupt_remapping", without_remapping),
+];
 
 const NIC: &str = "[mapping.nic]\nmatch = { path = \"0000:00:10.0/00.0\" }\n";
 
@@ -39,5 +42,26 @@ fn absent(guest: &mut Guest) -> Result<()> {
     ensure(refused.status == 5, || {
         format!("resolve without an IOMMU: {}", refused.words())
     })?;
+    fresh(guest, "")
+}
+
+/// What is bound there can be given to no virtual machine, which `doctor` and the
+/// log say in words; binding itself is no mistake.
+fn without_remapping(guest: &mut Guest) -> Result<()> {
+    guest.boot_as(&Topology::without_remapping())?;
+    guest.forget_installed();
+    fresh(guest, NIC)?;
+    let nic = guest.behind(TWIN_A, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    let told = guest.run("vfio-bindctl doctor")?;
+    for words in ["interrupts", "are not remapped", "intremap=off"] {
+        ensure(told.stdout.contains(words), || {
+            format!("no {words:?} in doctor: {}", told.words())
+        })?;
+    }
+    guest.wait_until(
+        SOON,
+        "journalctl -b -u vfio-bindd --no-pager | grep 'interrupts: are not remapped'",
+    )?;
     fresh(guest, "")
 }

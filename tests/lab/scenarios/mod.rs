@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod early;
 pub(crate) mod explain;
 pub(crate) mod faults;
+pub(crate) mod foreign;
 pub(crate) mod held;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;

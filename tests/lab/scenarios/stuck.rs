@@ -1,7 +1,7 @@
 //! A kernel that does not come back from an unbind: the daemon stays alive, stops
 //! and starts at once, and takes the function when it may.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CONFIG, ensure, fresh, same, wait_driver, wait_resolved};
 use crate::Result;
@@ -10,10 +10,11 @@ use crate::scenario::Scenario;
 use crate::topology::{SOUND, TWIN_A};
 
 /// Scenarios about what hangs.
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::of_package(
-    "stuck_unbind_holds_nobody_up",
-    unbind_holds_nobody_up,
-)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::of_package("stuck_unbind_holds_nobody_up", unbind_holds_nobody_up),
+    // The guest is off after it.
+    Scenario::of_package("stuck_unbind_and_poweroff", unbind_and_poweroff),
+];
 
 const CARD: &str = "[mapping.card]\nmatch = { address = \"0000:00:1b.0\" }\nallow = [\"sound\"]\n";
 const NIC: &str = "[mapping.nic]\nmatch = { path = \"0000:00:10.0/00.0\" }\n";
@@ -85,9 +86,9 @@ pub(super) fn timed(guest: &mut Guest, command: &str) -> Result<u64> {
         .map_err(|error| format!("{command} took {took:?} ms: {error}"))
 }
 
-fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
+/// Has the card be unbound while somebody has it open.
+fn get_stuck(guest: &mut Guest) -> Result<()> {
     fresh(guest, "")?;
-    let nic = guest.behind(TWIN_A, 0)?;
     guest.ok(&format!(
         "card=$(basename /sys/bus/pci/devices/{SOUND}/sound/card*)
          systemd-run -q --unit=lab-sound \
@@ -95,7 +96,12 @@ fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
     ))?;
     guest.write_file(CONFIG, CARD)?;
     guest.ok("vfio-bindctl reload")?;
-    wait_stuck(guest)?;
+    wait_stuck(guest)
+}
+
+fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
+    get_stuck(guest)?;
+    let nic = guest.behind(TWIN_A, 0)?;
     let first = helper(guest)?;
 
     // Others go on.
@@ -146,4 +152,17 @@ fn unbind_holds_nobody_up(guest: &mut Guest) -> Result<()> {
         "the helper is still kept".to_owned()
     })?;
     fresh(guest, "")
+}
+
+/// The kernel waits for every device before the power goes off. systemd ends whoever
+/// holds this one before that.
+fn unbind_and_poweroff(guest: &mut Guest) -> Result<()> {
+    get_stuck(guest)?;
+    let began = Instant::now();
+    guest.shut_down(Duration::from_secs(100))?;
+    guest.figure(format!(
+        "systemctl poweroff with a stuck unbind: off after {:.1} s",
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
 }
