@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     os::{
@@ -28,6 +29,7 @@ use vfio_bindd::{
             protocol::{Reply, Request},
         },
         inspect::Wanted,
+        order::{Order, Outcome},
         usage::{Handle, Handles},
     },
     pci::{address::Address, usage::Fact},
@@ -35,6 +37,8 @@ use vfio_bindd::{
 
 const SOON: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
+
+const ADDRESS: &str = "0000:01:00.0";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vfio-bindd");
 
@@ -154,7 +158,6 @@ fn blocking(path: &Path) {
 
 #[tokio::test(flavor = "current_thread")]
 async fn who_holds_a_function_is_told_by_another_while_one_hangs_at_it() {
-    const ADDRESS: &str = "0000:01:00.0";
     let folder = tempfile::tempdir().unwrap();
     add(folder.path(), ADDRESS);
     let dir = folder.path().join("bus/pci/devices").join(ADDRESS);
@@ -204,6 +207,42 @@ async fn who_holds_a_function_is_told_by_another_while_one_hangs_at_it() {
         .unwrap();
     drop(pipe);
     until_ended(late_process).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn before_it_unbinds_it_says_by_what_the_function_can_be_held() {
+    let folder = tempfile::tempdir().unwrap();
+    add(folder.path(), ADDRESS);
+    let dir = folder.path().join("bus/pci/devices").join(ADDRESS);
+    fs::write(dir.join("device"), "0x10d3\n").unwrap();
+    fs::create_dir_all(dir.join("ptp/ptp0")).unwrap();
+    std::os::unix::fs::symlink("../../class/ptp", dir.join("ptp/ptp0/subsystem")).unwrap();
+    fs::write(dir.join("ptp/ptp0/dev"), "247:0\n").unwrap();
+    let order = |detach: Option<&str>| {
+        Request::Apply(Order {
+            address: ADDRESS.parse().unwrap(),
+            // Another device than the one that is there.
+            id: "8086:ffff".parse().unwrap(),
+            driver: "vfio-pci".to_owned(),
+            module: None,
+            detach: detach.map(str::to_owned),
+            allow: BTreeSet::new(),
+            mappings: vec!["nic".to_owned()],
+            undo: None,
+        })
+    };
+    let refused = |reply: Reply| matches!(reply, Reply::Applied(Outcome::Refused { .. }));
+    let mut lease = pool(folder.path()).lease().await.unwrap();
+    let first = timeout(SOON, lease.ask(&order(Some("igb")))).await.unwrap();
+    let Reply::Handles(handles) = first.unwrap() else {
+        unreachable!("an order that may unbind is answered by the handles first");
+    };
+    let nodes = handles.nodes.iter().map(|one| one.node.as_str());
+    assert_eq!(nodes.collect::<Vec<_>>(), ["ptp0"]);
+    assert!(refused(timeout(SOON, lease.next()).await.unwrap().unwrap()));
+    // Nothing is unbound here.
+    let only = timeout(SOON, lease.ask(&order(None))).await.unwrap();
+    assert!(refused(only.unwrap()));
 }
 
 #[tokio::test(flavor = "current_thread")]
