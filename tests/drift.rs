@@ -7,7 +7,7 @@
 mod drive;
 mod support;
 
-use drive::{Drive, Engine};
+use drive::{Drive, Engine, seen};
 use support::{FunctionExt as _, at, bound, by_address, by_id, inventory, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
@@ -360,19 +360,8 @@ impl Drive for Host {
     }
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
-        let blank = |function: &Function| Function {
-            inspection: None,
-            ..function.clone()
-        };
         match effect {
-            Effect::Scan => {
-                let scanned = self.inventory.iter().map(blank).collect();
-                Some(Event::Scanned(Ok(scanned)))
-            }
-            Effect::Observe(address) => {
-                let function = self.inventory.get(address).map(blank);
-                Some(Event::Observed(address, function.map(Box::new)))
-            }
+            Effect::Scan | Effect::Observe(_) => seen(&self.inventory, &effect),
             Effect::Inspect { address, .. } => {
                 let inspection = self.inventory.get(address)?.inspection.clone();
                 let answer = Event::Inspected(address, Ok(inspection));

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use drive::{Drive, Engine};
+use drive::{Drive, Engine, seen};
 use support::{FunctionExt as _, at, bound, by_address, by_id, mapping, nic, policy};
 use vfio_bindd::{
     engine::{
@@ -158,11 +158,7 @@ impl Drive for Host {
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Scan => Some(Event::Scanned(Ok(self.inventory.clone()))),
-            Effect::Observe(address) => {
-                let function = self.inventory.get(address).cloned();
-                Some(Event::Observed(address, function.map(Box::new)))
-            }
+            Effect::Scan | Effect::Observe(_) => seen(&self.inventory, &effect),
             Effect::Inspect { address, .. } => {
                 Some(Event::Inspected(address, Ok(Some(Inspection::default()))))
             }

@@ -11,7 +11,7 @@ mod support;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use drive::{Drive, Engine};
+use drive::{Drive, Engine, seen};
 use fake_kernel::{Fake, Killed};
 use support::{FunctionExt as _, at, inventory, nic};
 use vfio_bindd::{
@@ -199,11 +199,7 @@ impl Drive for Host {
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Scan => Some(Event::Scanned(Ok(self.inventory.clone()))),
-            Effect::Observe(address) => {
-                let function = self.inventory.get(address).cloned();
-                Some(Event::Observed(address, function.map(Box::new)))
-            }
+            Effect::Scan | Effect::Observe(_) => seen(&self.inventory, &effect),
             Effect::Inspect { address, .. } => {
                 let inspection = Some(Inspection::default());
                 Some(Event::Inspected(address, Ok(inspection)))

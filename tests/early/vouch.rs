@@ -11,7 +11,7 @@ use vfio_bindd::{
 };
 
 use crate::{
-    drive::{Drive, Engine},
+    drive::{Drive, Engine, seen},
     support::{FunctionExt as _, at, bound, by_id, mapping, nic, policy, up},
 };
 
@@ -56,19 +56,8 @@ impl Drive for Host {
     }
 
     fn answer(&mut self, effect: Effect) -> Option<Event> {
-        let blank = |function: &Function| Function {
-            inspection: None,
-            ..function.clone()
-        };
         match effect {
-            Effect::Scan => {
-                let scanned = self.inventory.iter().map(blank).collect();
-                Some(Event::Scanned(Ok(scanned)))
-            }
-            Effect::Observe(address) => {
-                let function = self.inventory.get(address).map(blank);
-                Some(Event::Observed(address, function.map(Box::new)))
-            }
+            Effect::Scan | Effect::Observe(_) => seen(&self.inventory, &effect),
             Effect::Inspect { address, .. } => {
                 let inspection = self.inventory.get(address)?.inspection.clone();
                 Some(Event::Inspected(address, Ok(inspection)))

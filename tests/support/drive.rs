@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use vfio_bindd::engine::{
-    event::{Effect, Event},
-    state::State,
+use vfio_bindd::{
+    engine::{
+        event::{Effect, Event},
+        state::State,
+    },
+    pci::{function::Function, inventory::Inventory},
 };
 
 /// An engine and when it is.
@@ -23,6 +26,23 @@ impl Engine {
             state,
             now: Duration::ZERO,
         }
+    }
+}
+
+/// What a scan and an observation see of these functions: nothing that takes an
+/// inspection.
+pub(crate) fn seen(inventory: &Inventory, effect: &Effect) -> Option<Event> {
+    let blank = |function: &Function| Function {
+        inspection: None,
+        ..function.clone()
+    };
+    match effect {
+        Effect::Scan => Some(Event::Scanned(Ok(inventory.iter().map(blank).collect()))),
+        Effect::Observe(address) => {
+            let function = inventory.get(*address).map(blank);
+            Some(Event::Observed(*address, function.map(Box::new)))
+        }
+        _ => None,
     }
 }
 
