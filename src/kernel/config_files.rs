@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::usage::words;
 use crate::policy::config::Source;
 
 /// Where the config is unless somebody says otherwise.
@@ -14,7 +15,7 @@ pub const DEFAULT: &str = "/etc/vfio-bindd/config.toml";
 
 /// A config file that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {}", path.display(), words(source))]
 pub struct ReadError {
     path: PathBuf,
     source: io::Error,
@@ -99,7 +100,7 @@ mod tests {
         fs::write(&main, [0xff]).unwrap();
         let error = read(Some(&main)).unwrap_err().to_string();
         assert!(
-            error.contains("config.toml: ") && error.contains("UTF-8"),
+            error.contains("config.toml: ") && error.contains("utf-8"),
             "{error}"
         );
     }

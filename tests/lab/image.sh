@@ -68,7 +68,11 @@ if [[ $suite == trixie ]]; then
         qemu-system-x86 seabios ipxe-qemu
         libvirt-daemon-system libvirt-clients
     )
-elif [[ $suite == hosts ]]; then
+fi
+if [[ $suite != hosts ]]; then
+    # Makes the other kind of initrd, and is in nobody's way.
+    packages+=(dracut-core)
+else
     packages+=(lvm2 cryptsetup mdadm btrfs-progs fdisk)
 fi
 

@@ -23,6 +23,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("trap_with_an_older_config", with_an_older_config),
     Scenario::of_package("trap_after_a_failed_boot", after_a_failed_boot),
     Scenario::of_package("trap_turned_off", turned_off),
+    Scenario::of_package("trap_with_an_image_of_dracut", with_an_image_of_dracut),
 ];
 
 /// Those of the older release: what its initramfs does otherwise.
@@ -30,6 +31,7 @@ pub(crate) const BOOKWORM: &[Scenario] = &[
     Scenario::of_package("trap_without_verdicts", without_verdicts),
     Scenario::of_package("trap_with_verdicts", with_verdicts),
     Scenario::of_package("trap_with_the_disks_swapped", with_the_disks_swapped),
+    Scenario::of_package("trap_with_an_image_of_dracut", with_an_image_of_dracut),
 ];
 
 /// Not the package's own file, which is there only once that is installed.
@@ -278,4 +280,24 @@ fn turned_off(guest: &mut Guest) -> Result<()> {
     // There systemd asks, before there is a journal.
     let asked = "systemctl show --value --property=ConditionResult vfio-bindd-early";
     same("whether the early unit ran", &guest.ok(asked)?, "no")
+}
+
+/// The same as with an image of initramfs-tools: what is proven is in it, and its
+/// functions never meet a driver. It also gives back the root's disk.
+fn with_an_image_of_dracut(guest: &mut Guest) -> Result<()> {
+    guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
+    guest.ok("systemctl unmask vfio-bindd; vfio-bindctl reload")?;
+    wait_proven(guest)?;
+    guest.ok_for(
+        "dracut --quiet --force --compress 'gzip -1' --add-drivers 'nvme e1000e' /boot/dracut.img",
+        Duration::from_secs(300),
+    )?;
+    guest.take_initrd("/boot/dracut.img")?;
+    let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
+    both_are_taken(guest, &twins)?;
+    // Else it waits two minutes before it calls for help.
+    let twins = boot(guest, Root::Right, "root=LABEL=lab-root rd.retry=30")?;
+    both_are_bound(guest, &twins)?;
+    let taken = format!("{} is taken for disks: vfio-pci has it", twins.root);
+    ensure_told(guest, Stage::Initramfs, &taken)
 }
