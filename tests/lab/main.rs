@@ -121,7 +121,13 @@ const GROUPS: &[Group] = &[
         name: "trap-bookworm",
         topology: Topology::bookworm_twins,
         full: true,
-        scenarios: &[scenarios::trap::BOOKWORM],
+        scenarios: &[scenarios::trap::BOOKWORM, scenarios::trap::DRACUT],
+    },
+    Group {
+        name: "dracut",
+        topology: Topology::trixie_twins,
+        full: true,
+        scenarios: &[scenarios::trap::DRACUT],
     },
     Group {
         name: "bookworm",
@@ -130,8 +136,15 @@ const GROUPS: &[Group] = &[
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
-            scenarios::arrival::SCENARIOS,
             scenarios::faults::SCENARIOS,
+        ],
+    },
+    Group {
+        name: "more-bookworm",
+        topology: Topology::bookworm,
+        full: true,
+        scenarios: &[
+            scenarios::arrival::SCENARIOS,
             scenarios::foreign::SCENARIOS,
             scenarios::variant::SCENARIOS,
         ],

@@ -17,7 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Turns per side; the middle one counts.
-const TURNS: usize = 5;
+const TURNS: usize = 3;
 const LONG: Duration = Duration::from_secs(180);
 
 const POLICY: &str = "[mapping.crowd]\nmatch = { id = \"8086:10d3\" }\nexpect = 32\n";

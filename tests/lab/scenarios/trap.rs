@@ -23,7 +23,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("trap_with_an_older_config", with_an_older_config),
     Scenario::of_package("trap_after_a_failed_boot", after_a_failed_boot),
     Scenario::of_package("trap_turned_off", turned_off),
-    Scenario::of_package("trap_with_an_image_of_dracut", with_an_image_of_dracut),
 ];
 
 /// Those of the older release: what its initramfs does otherwise.
@@ -31,8 +30,13 @@ pub(crate) const BOOKWORM: &[Scenario] = &[
     Scenario::of_package("trap_without_verdicts", without_verdicts),
     Scenario::of_package("trap_with_verdicts", with_verdicts),
     Scenario::of_package("trap_with_the_disks_swapped", with_the_disks_swapped),
-    Scenario::of_package("trap_with_an_image_of_dracut", with_an_image_of_dracut),
 ];
+
+/// The other kind of image.
+pub(crate) const DRACUT: &[Scenario] = &[Scenario::of_package(
+    "trap_with_an_image_of_dracut",
+    with_an_image_of_dracut,
+)];
 
 /// Not the package's own file, which is there only once that is installed.
 const CONFIG: &str = "/etc/vfio-bindd/config.d/lab.toml";
@@ -286,7 +290,8 @@ fn turned_off(guest: &mut Guest) -> Result<()> {
 /// functions never meet a driver. It also gives back the root's disk.
 fn with_an_image_of_dracut(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
-    guest.ok("systemctl unmask vfio-bindd; vfio-bindctl reload")?;
+    guest.installed()?;
+    guest.ok("vfio-bindctl reload")?;
     wait_proven(guest)?;
     guest.ok_for(
         "dracut --quiet --force --compress 'gzip -1' --add-drivers 'nvme e1000e' /boot/dracut.img",
