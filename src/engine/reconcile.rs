@@ -28,6 +28,7 @@ const TELLING: Duration = Duration::from_secs(1);
 impl State {
     pub(super) fn reconcile(&mut self, now: Duration, ends: Duration, effects: &mut Vec<Effect>) {
         self.reconcile_at = None;
+        self.reconciled = Some(now);
         // What the host has back must not look bound meanwhile; but a disk that
         // does not answer must not keep all else from being seen.
         let early = self.journal_awaited && now < ends;

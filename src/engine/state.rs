@@ -53,6 +53,8 @@ pub struct State {
     pub(super) scanning: bool,
     pub(super) scan_again: bool,
     pub(super) reconcile_at: Option<Duration>,
+    /// When that was last.
+    pub(super) reconciled: Option<Duration>,
     /// When the next publication may be, while work is under way.
     pub(super) tell_at: Duration,
     pub(super) first_pass_over: bool,
@@ -95,6 +97,7 @@ impl State {
             scanning: false,
             scan_again: false,
             reconcile_at: None,
+            reconciled: None,
             tell_at: Duration::ZERO,
             first_pass_over: false,
             first_pass_ends: None,
@@ -232,7 +235,9 @@ impl State {
 
     pub(super) fn soon(&mut self, now: Duration) {
         let at = if self.observing.is_empty() && self.flights.is_quiet() {
-            now
+            // The first of a burst counts at once, and the rest of it together.
+            let last = self.reconciled.map_or(now, |last| last + COLLECT);
+            last.max(now)
         } else {
             now + COLLECT
         };

@@ -30,6 +30,8 @@ fn files(guest: &mut Guest) -> Result<Vec<String>> {
 
 fn has_the_early_stage(guest: &mut Guest) -> Result<()> {
     guest.makes_images(true)?;
+    // Another one than the next scenario's.
+    guest.write_file(CONFIG, "")?;
     guest.install_again()?;
     let files = files(guest)?;
     for wanted in [

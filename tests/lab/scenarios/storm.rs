@@ -139,9 +139,9 @@ const CYCLE: &str = r#"
 "#;
 
 /// What the daemon holds when it has nothing to do: memory in KiB, files, helpers.
-/// A helper is kept for ten seconds.
+/// A helper is kept for ten seconds; whoever starts them (`--helpers`) for a minute.
 const HELD: &str = r#"
-    helpers() { pgrep -fc '[v]fio-bindd --helper'; }
+    helpers() { pgrep -fc '[v]fio-bindd --helper '; }
     for i in $(seq 60); do [ $(helpers) = 0 ] && break; sleep 0.5; done
     echo $(awk '/VmRSS/ { print $2 }' /proc/$pid/status) $(ls /proc/$pid/fd | wc -l) \
         $(helpers)"#;
