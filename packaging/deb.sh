@@ -60,6 +60,9 @@ put 0755 packaging/initramfs-tools/panic $initramfs/scripts/panic/vfio-bindd
 for script in module-setup take give-back; do
     put 0755 "packaging/dracut/$script.sh" "/usr/lib/dracut/modules.d/90vfio-bindd/$script.sh"
 done
+for unit in vfio-bindd-give-back.timer vfio-bindd-give-back.service; do
+    put 0644 "packaging/dracut/$unit" "/usr/lib/dracut/modules.d/90vfio-bindd/$unit"
+done
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
 for unit in vfio-bindd.service vfio-bindd-early.service \

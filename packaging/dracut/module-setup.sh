@@ -27,5 +27,13 @@ install() {
     inst_hook pre-udev 00 "$moddir/take.sh"
     inst_hook initqueue/timeout 00 "$moddir/give-back.sh"
     inst_hook emergency 00 "$moddir/give-back.sh"
+    if dracut_module_included systemd; then
+        local timer=vfio-bindd-give-back.timer
+        # shellcheck disable=SC2154
+        inst_simple "$moddir/$timer" "$systemdsystemunitdir/$timer"
+        inst_simple "$moddir/${timer%.timer}.service" "$systemdsystemunitdir/${timer%.timer}.service"
+        inst_multiple sh systemctl
+        "${SYSTEMCTL:-systemctl}" -q --root "${initdir:?}" add-wants initrd.target "$timer"
+    fi
     $early --stamp "${initdir:?}" --kernel "$kernel" || :
 }

@@ -90,6 +90,7 @@ fn what_looks_for_the_files_finds_them_where_the_package_puts_them() {
         "initramfs-tools/init-top",
         "initramfs-tools/hook",
         "dracut/take.sh",
+        "dracut/vfio-bindd-give-back.service",
     ] {
         let script = file(&format!("packaging/{script}"));
         assert!(script.contains("/usr/lib/vfio-bindd/early"), "{script}");

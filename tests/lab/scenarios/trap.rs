@@ -287,7 +287,7 @@ fn turned_off(guest: &mut Guest) -> Result<()> {
 }
 
 /// The same as with an image of initramfs-tools: what is proven is in it, and its
-/// functions never meet a driver. It also gives back the root's disk.
+/// functions never meet a driver. And it gives back the root's disk.
 fn with_an_image_of_dracut(guest: &mut Guest) -> Result<()> {
     guest.write_file(CONFIG, &format!("{DISKS}{NICS}"))?;
     guest.installed()?;
@@ -300,9 +300,9 @@ fn with_an_image_of_dracut(guest: &mut Guest) -> Result<()> {
     guest.take_initrd("/boot/dracut.img")?;
     let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
     both_are_taken(guest, &twins)?;
-    // Else it waits two minutes before it calls for help.
-    let twins = boot(guest, Root::Right, "root=LABEL=lab-root rd.retry=30")?;
+    let twins = boot(guest, Root::Right, ROOT_PARAMETER)?;
     both_are_bound(guest, &twins)?;
     let taken = format!("{} is taken for disks: vfio-pci has it", twins.root);
-    ensure_told(guest, Stage::Initramfs, &taken)
+    ensure_told(guest, Stage::Initramfs, &taken)?;
+    ensure_told(guest, Stage::Initramfs, "the root device has not shown up")
 }
