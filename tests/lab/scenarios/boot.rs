@@ -5,11 +5,15 @@ use super::{CONFIG, NIC, SOON, ensure, give_back, same, wait_driver, wait_resolv
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
-use crate::topology::{PAIR, SPARE, TWIN_A, TWIN_B, TWIN_NODE1};
+use crate::topology::{NVME_PF, PAIR, SPARE, TWIN_A, TWIN_B, TWIN_NODE1};
 
 /// Scenarios that restart the host.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("boot_binds_the_one_on_its_node", binds_the_one_on_its_node),
+    Scenario::of_package(
+        "boot_keeps_native_drivers_from_vfs",
+        keeps_native_drivers_from_vfs,
+    ),
     Scenario::of_package(
         "boot_serves_the_start_of_guests",
         serves_the_start_of_guests,
@@ -47,12 +51,23 @@ ExecStart=/bin/sh -c 'readlink "/sys/bus/pci/devices/$(cat /run/lab-guests-addre
 WantedBy=multi-user.target
 "#;
 
+/// Makes VFs as soon as udev gets to their PF.
+const VFS: &str = "/etc/udev/rules.d/90-lab-vfs.rules";
+
 /// The first of the scenarios makes the boot that the others look at.
 fn binds_the_one_on_its_node(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
     guest.ok("systemctl stop vfio-bindd")?;
     give_back(guest)?;
-    guest.write_file(CONFIG, POLICY)?;
+    let pf = guest.behind(NVME_PF, 0)?;
+    let vfs = format!("[mapping.vfs]\nmatch = {{ vf_of = \"{pf}\" }}\nexpect = 2\n");
+    guest.write_file(CONFIG, &format!("{POLICY}\n{vfs}"))?;
+    guest.write_file(
+        VFS,
+        &format!(
+            "ACTION==\"add\", KERNEL==\"{pf}\", DRIVER==\"nvme\", ATTR{{sriov_numvfs}}=\"2\"\n"
+        ),
+    )?;
     guest.write_file("/etc/systemd/system/pve-guests.service", GUESTS)?;
     guest.ok("systemctl daemon-reload; systemctl enable pve-guests.service")?;
     guest.reboot()?;
@@ -76,6 +91,30 @@ fn binds_the_one_on_its_node(guest: &mut Guest) -> Result<()> {
     ensure(ids.stdout.is_empty(), || {
         format!("vfio-pci was given ids: {}", ids.words())
     })
+}
+
+/// Also from those that a udev rule makes before the daemon is there.
+fn keeps_native_drivers_from_vfs(guest: &mut Guest) -> Result<()> {
+    let pf = guest.behind(NVME_PF, 0)?;
+    let early = guest.ok("journalctl -b -u vfio-bindd-early -o cat --no-pager")?;
+    let words = format!("native drivers are kept from the VFs of {pf}");
+    ensure(early.contains(&words), || {
+        format!("the early stage says only: {early}")
+    })?;
+    let vfs = guest.ok(&format!(
+        "cd /sys/bus/pci/devices/{pf}; for vf in virtfn0 virtfn1; do basename $(readlink $vf); done"
+    ))?;
+    let vfs: Vec<&str> = vfs.lines().collect();
+    wait_resolved(guest, "vfs", &vfs)?;
+    for vf in vfs {
+        let met = guest.ok(&format!("dmesg | grep -c 'pci function {vf}' || true"))?;
+        same(&format!("how often nvme met {vf}"), &met, "0")?;
+    }
+    guest
+        .ok(&format!(
+            "rm {VFS}; udevadm control --reload; echo 0 >/sys/bus/pci/devices/{pf}/sriov_numvfs"
+        ))
+        .map(drop)
 }
 
 fn serves_the_start_of_guests(guest: &mut Guest) -> Result<()> {
