@@ -14,7 +14,7 @@ use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
 use crate::topology::Topology;
-use crate::topology::twins::{NIC, NIC_TWIN, ROOT_PARAMETER, Root};
+use crate::topology::twins::{LEFT, NIC, NIC_TWIN, ROOT_PARAMETER, Root};
 
 /// Scenarios that restart the host.
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -84,11 +84,16 @@ fn boot(guest: &mut Guest, root: Root, words: &'static str) -> Result<Twins> {
     Ok(twins)
 }
 
+/// The function with the root's disk.
+fn with_root(guest: &mut Guest) -> Result<String> {
+    guest.ok("disk=$(findmnt -no SOURCE /) && \
+         basename \"$(readlink -f /sys/class/block/${disk#/dev/}/device/device)\"")
+}
+
 /// The root is where it was put and can be written to, and the NIC that nothing
 /// names is the host's as well.
 fn has_its_root(guest: &mut Guest, twins: &Twins) -> Result<()> {
-    let below = guest.ok("disk=$(findmnt -no SOURCE /) && \
-         basename \"$(readlink -f /sys/class/block/${disk#/dev/}/device/device)\"")?;
+    let below = with_root(guest)?;
     same("the function with the root's disk", &below, &twins.root)?;
     same("its driver", &guest.driver(&twins.root)?, "nvme")?;
     guest.ok("date >/lab-proof && sync")?;
@@ -298,9 +303,14 @@ fn with_an_image_of_dracut(guest: &mut Guest) -> Result<()> {
         Duration::from_secs(300),
     )?;
     guest.take_initrd("/boot/dracut.img")?;
-    let twins = boot(guest, Root::Left, ROOT_PARAMETER)?;
+    let (here, there) = if with_root(guest)? == guest.behind(LEFT, 0)? {
+        (Root::Left, Root::Right)
+    } else {
+        (Root::Right, Root::Left)
+    };
+    let twins = boot(guest, here, ROOT_PARAMETER)?;
     both_are_taken(guest, &twins)?;
-    let twins = boot(guest, Root::Right, ROOT_PARAMETER)?;
+    let twins = boot(guest, there, ROOT_PARAMETER)?;
     both_are_bound(guest, &twins)?;
     let taken = format!("{} is taken for disks: vfio-pci has it", twins.root);
     ensure_told(guest, Stage::Initramfs, &taken)?;
