@@ -29,6 +29,7 @@ fn files(guest: &mut Guest) -> Result<Vec<String>> {
 }
 
 fn has_the_early_stage(guest: &mut Guest) -> Result<()> {
+    guest.installed()?;
     guest.makes_images(true)?;
     // Another one than the next scenario's.
     guest.write_file(CONFIG, "")?;
