@@ -57,7 +57,7 @@ put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
 put 0755 packaging/initramfs-tools/init-top $initramfs/scripts/init-top/00-vfio-bindd
 put 0755 packaging/initramfs-tools/local-block $initramfs/scripts/local-block/00-vfio-bindd
 put 0755 packaging/initramfs-tools/panic $initramfs/scripts/panic/vfio-bindd
-for script in module-setup take give-back; do
+for script in module-setup take give-back waits-for-device; do
     put 0755 "packaging/dracut/$script.sh" "/usr/lib/dracut/modules.d/90vfio-bindd/$script.sh"
 done
 for unit in vfio-bindd-give-back.timer vfio-bindd-give-back.service; do

@@ -28,12 +28,13 @@ install() {
     inst_hook initqueue/timeout 00 "$moddir/give-back.sh"
     inst_hook emergency 00 "$moddir/give-back.sh"
     if dracut_module_included systemd; then
-        local timer=vfio-bindd-give-back.timer
+        local unit=vfio-bindd-give-back
         # shellcheck disable=SC2154
-        inst_simple "$moddir/$timer" "$systemdsystemunitdir/$timer"
-        inst_simple "$moddir/${timer%.timer}.service" "$systemdsystemunitdir/${timer%.timer}.service"
+        inst_simple "$moddir/$unit.timer" "$systemdsystemunitdir/$unit.timer"
+        inst_simple "$moddir/$unit.service" "$systemdsystemunitdir/$unit.service"
+        inst_simple "$moddir/waits-for-device.sh" /usr/lib/vfio-bindd/waits-for-device
         inst_multiple sh systemctl
-        "${SYSTEMCTL:-systemctl}" -q --root "${initdir:?}" add-wants initrd.target "$timer"
+        "${SYSTEMCTL:-systemctl}" -q --root "${initdir:?}" add-wants initrd.target "$unit.timer"
     fi
     $early --stamp "${initdir:?}" --kernel "$kernel" || :
 }

@@ -1,17 +1,18 @@
 //! The package's scripts, and the config that it brings.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use vfio_bindd::policy::config::{Source, parse};
 
 use crate::{checked, file, is_content, path};
 
-const SCRIPTS: [&str; 12] = [
+const SCRIPTS: [&str; 13] = [
     "deb.sh",
     "deps.sh",
     "dracut/give-back.sh",
     "dracut/module-setup.sh",
     "dracut/take.sh",
+    "dracut/waits-for-device.sh",
     "initramfs-tools/hook",
     "initramfs-tools/init-top",
     "initramfs-tools/local-block",
@@ -30,6 +31,26 @@ fn scripts_are_shell() {
         if let Some(checker) = checked(Command::new("shellcheck").arg(&script)) {
             is_content(&checker, name);
         }
+    }
+}
+
+/// What systemctl says of its jobs, as an image of dracut hears it.
+#[test]
+fn a_boot_that_waits_for_a_device_is_told_from_one_that_checks_a_file_system() {
+    let device = "25 dev-disk-by\\\\x2dlabel-root.device start running\\n";
+    let check = "26 systemd-fsck-root.service start running\\n27 initrd.target start waiting\\n";
+    for (jobs, waits) in [(device, true), (check, false), ("", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let systemctl = folder.path().join("systemctl");
+        fs::write(&systemctl, format!("#!/bin/sh\nprintf '{jobs}'\n")).unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = path("packaging/dracut/waits-for-device.sh");
+        let ended = Command::new("/bin/sh")
+            .arg(script)
+            .env("PATH", folder.path())
+            .status()
+            .unwrap();
+        assert_eq!(ended.success(), waits, "{jobs}");
     }
 }
 
