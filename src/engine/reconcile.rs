@@ -155,13 +155,18 @@ impl State {
         waits
     }
 
-    /// Whether a mapping is bound by now, or no longer, and it was not told.
+    /// Whether a mapping is bound by now, no longer, or to others, and it was not
+    /// told. Whoever starts a guest must not get what is gone.
     fn turns(&self, plan: &Plan) -> bool {
         plan.mappings.iter().any(|(name, mapping)| {
             let told = self.snapshot.mappings.get(name);
+            let told = told.filter(|told| told.state == MappingState::Bound);
             let bound = mapping.verdict == Verdict::Ready
                 && mapping.functions.iter().all(|chosen| chosen.bound);
-            bound != told.is_some_and(|told| told.state == MappingState::Bound)
+            match told {
+                Some(told) if bound => !mapping.addresses().eq(told.addresses.iter().copied()),
+                told => bound || told.is_some(),
+            }
         })
     }
 

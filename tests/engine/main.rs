@@ -11,7 +11,7 @@ mod support;
 mod udev;
 
 use drive::Drive as _;
-use host::{A, Host};
+use host::{A, B, Host};
 use std::time::Duration;
 use support::{FunctionExt as _, at, by_id, inventory, mapping, nic, policy, up};
 use vfio_bindd::{
@@ -266,4 +266,20 @@ fn the_variant_driver_is_asked_for_as_soon_as_a_mapping_leaves_the_choice() {
     auto.driver = DriverChoice::Auto;
     host.start(&policy([("m", auto)]));
     assert_eq!(host.variants, [(at(A), false), (at(A), true)]);
+}
+
+#[test]
+fn what_goes_from_a_bound_mapping_is_told_at_once_whatever_else_is_under_way() {
+    const OTHER: &str = "0000:03:00.0";
+    let other = nic(OTHER).with(|one| one.id = "10de:2684".parse().unwrap());
+    let mut host = Host::new([nic(A), nic(B), other]);
+    host.hang_writes.insert(at(OTHER));
+    host.start(&policy([
+        ("m", mapping(vec![by_id("8086:10d3")])),
+        ("other", mapping(vec![by_id("10de:2684")])),
+    ]));
+    assert_eq!(host.mapping(), (MappingState::Bound, format!("{A} {B}")));
+    host.inventory.remove(at(B));
+    host.event(Event::Removed(at(B)));
+    assert_eq!(host.mapping(), (MappingState::Bound, A.to_owned()));
 }

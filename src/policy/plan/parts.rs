@@ -38,6 +38,12 @@ pub struct MappingPlan {
 }
 
 impl MappingPlan {
+    /// The addresses that the mapping stands for, without what is bound with them.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        let wanted = self.functions.iter().filter(|chosen| !chosen.companion);
+        wanted.map(|chosen| chosen.address)
+    }
+
     /// How many functions are refused, whatever the number of reasons.
     #[must_use]
     pub fn passed_over(&self) -> usize {
