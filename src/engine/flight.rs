@@ -62,6 +62,21 @@ impl Errand {
         !matches!(self, Self::Retake | Self::Withhold(_))
     }
 
+    /// What a helper does, for "does not come back from ...".
+    pub(super) fn doing(&self) -> String {
+        match self {
+            Self::Inspect => "reading its driver override and its use".to_owned(),
+            Self::Apply(action) => match &action.detach {
+                Some(native) => format!("unbinding {native} and binding {}", action.driver),
+                None => format!("binding {}", action.driver),
+            },
+            Self::Restore { .. } => "giving it back".to_owned(),
+            Self::Retake => "writing the undo journal".to_owned(),
+            Self::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
+            Self::Former { doing, .. } => doing.clone(),
+        }
+    }
+
     /// The IOMMU group that it changes, if it changes one.
     pub(super) fn group(&self) -> Option<u32> {
         match self {

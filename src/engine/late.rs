@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::{
     event::{Effect, Unfinished},
     flight::Errand,
-    project,
     report::Report,
     state::State,
 };
@@ -96,7 +95,7 @@ impl State {
 
 fn unfinished(errand: &Errand, late: bool) -> Unfinished {
     Unfinished {
-        doing: project::errand(errand),
+        doing: errand.doing(),
         group: errand.group(),
         late,
     }

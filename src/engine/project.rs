@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     coldplug::{Coldplug, UDEV_FIRST},
-    flight::{Errand, Flights, Retries},
+    flight::{Flights, Retries},
     snapshot::{
         Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
     },
@@ -103,12 +103,7 @@ impl View<'_> {
             description: description.to_owned(),
             state,
             reason,
-            addresses: plan
-                .functions
-                .iter()
-                .filter(|chosen| !chosen.companion)
-                .map(|chosen| chosen.address)
-                .collect(),
+            addresses: plan.addresses().collect(),
         }
     }
 
@@ -193,7 +188,7 @@ impl View<'_> {
 
     fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
-            let mut reason = format!("does not come back from {}", errand(&flight.errand));
+            let mut reason = format!("does not come back from {}", flight.errand.doing());
             if let Some(first) = flight.holders.first() {
                 reason += &format!(": {first}");
             }
@@ -282,21 +277,6 @@ fn lesser(chosen: &Chosen) -> String {
     pick.map_or_else(String::new, |pick| {
         format!("has {}: {}", pick.driver, pick.why)
     })
-}
-
-/// What a helper does, for "does not come back from ...".
-pub(super) fn errand(errand: &Errand) -> String {
-    match errand {
-        Errand::Inspect => "reading its driver override and its use".to_owned(),
-        Errand::Apply(action) => match &action.detach {
-            Some(native) => format!("unbinding {native} and binding {}", action.driver),
-            None => format!("binding {}", action.driver),
-        },
-        Errand::Restore { .. } => "giving it back".to_owned(),
-        Errand::Retake => "writing the undo journal".to_owned(),
-        Errand::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
-        Errand::Former { doing, .. } => doing.clone(),
-    }
 }
 
 fn rank(state: FunctionState) -> u8 {

@@ -2,9 +2,8 @@
 //! function, so that it can be given back exactly.
 //!
 //! Owns the files: each is written whole or not at all, before the function is
-//! written to. What an entry says is `entry`'s. Helpers
-//! write down what they do; the daemon reads it at its start, and has what was
-//! given back forgotten.
+//! written to. What an entry says is `entry`'s. Helpers write down what they do;
+//! the daemon reads it at its start, and has what was given back forgotten.
 
 mod entry;
 mod withheld;

@@ -16,10 +16,10 @@ mod storage;
 mod system;
 mod usb;
 
-use self::below::{Device, below};
-pub use self::holders::{Handle, Handles, handles, holders};
 use std::cell::RefCell;
 
+use self::below::{Device, below};
+pub use self::holders::{Handle, Handles, handles, holders};
 use super::{
     host::Host,
     sysfs::{Sysfs, function_dir, link_name, text},
