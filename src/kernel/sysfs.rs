@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::pci::address::Address;
+
 /// The most that is read of one attribute: a page, as the kernel shows it.
 const PAGE: usize = 4096;
 
@@ -65,6 +67,8 @@ pub trait Sysfs {
 #[derive(Clone, Debug)]
 pub struct HostSysfs {
     root: PathBuf,
+    /// The link of the function that it is near to, and where that leads.
+    near: Option<(String, PathBuf)>,
 }
 
 impl HostSysfs {
@@ -73,14 +77,42 @@ impl HostSysfs {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            near: None,
         }
+    }
+
+    /// The same, for a while, for whoever looks at the function at `address` often:
+    /// to follow its link each time is two fifths of what a look costs.
+    #[must_use]
+    pub fn near(&self, address: Address) -> Self {
+        let link = function_dir(address);
+        // One that goes meanwhile is gone, and one that comes to another place is
+        // not the same.
+        let near = self.read_link(&link).ok().map(|to| {
+            let place = self.root.join(target(&to));
+            (link, place)
+        });
+        Self {
+            root: self.root.clone(),
+            near,
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if let Some((link, place)) = &self.near
+            && let Some(below) = path.strip_prefix(link.as_str())
+            && let Some(below) = below.strip_prefix('/')
+        {
+            return place.join(below);
+        }
+        self.root.join(path)
     }
 }
 
 impl Sysfs for HostSysfs {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut page = [0; PAGE];
-        let mut file = fs::File::open(self.root.join(path))?;
+        let mut file = fs::File::open(self.path(path))?;
         // The kernel shows all of an attribute at once (fs/seq_file.c, `seq_read_iter`,
         // v6.12), and a second read to find its end costs as much as the first.
         let length = file.read(&mut page)?;
@@ -88,12 +120,12 @@ impl Sysfs for HostSysfs {
     }
 
     fn read_link(&self, path: &str) -> io::Result<String> {
-        let target = fs::read_link(self.root.join(path))?;
+        let target = fs::read_link(self.path(path))?;
         Ok(target.to_string_lossy().into_owned())
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let mut names = fs::read_dir(self.root.join(path))?
+        let mut names = fs::read_dir(self.path(path))?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<io::Result<Vec<_>>>()?;
         names.sort();
@@ -102,7 +134,7 @@ impl Sysfs for HostSysfs {
 
     fn directories(&self, path: &str) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(self.root.join(path))? {
+        for entry in fs::read_dir(self.path(path))? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -114,20 +146,20 @@ impl Sysfs for HostSysfs {
     fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         use std::os::unix::fs::FileExt as _;
         let mut bytes = vec![0; length];
-        let read = fs::File::open(self.root.join(path))?.read_at(&mut bytes, offset)?;
+        let read = fs::File::open(self.path(path))?.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
         Ok(bytes)
     }
 
     fn node(&self, path: &str) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
-        Ok(fs::metadata(self.root.join(path))?.ino())
+        Ok(fs::metadata(self.path(path))?.ino())
     }
 
     fn write(&self, path: &str, value: &str) -> io::Result<()> {
         use io::Write as _;
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).open(self.root.join(path))?;
+        let mut file = options.write(true).open(self.path(path))?;
         // One write(2): an attribute takes its whole value at once.
         let written = file.write(value.as_bytes())?;
         if written < value.len() {
@@ -151,7 +183,7 @@ pub(super) fn link_name(sysfs: &(impl Sysfs + ?Sized), path: &str) -> Option<Str
 }
 
 /// The directory of a PCI function, for [`Sysfs`].
-pub(super) fn function_dir(address: crate::pci::address::Address) -> String {
+pub(super) fn function_dir(address: Address) -> String {
     format!("bus/pci/devices/{address}")
 }
 
@@ -191,5 +223,40 @@ mod tests {
             io::ErrorKind::NotFound
         );
         assert_eq!(text(&sysfs, "none"), None);
+    }
+
+    #[test]
+    fn whoever_is_near_to_a_function_sees_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (devices, there) = ("bus/pci/devices", "devices/pci0000:00/0000:00:01.0");
+        for dir in [devices, there, "devices/pci0000:00/0000:00:01.1"] {
+            fs::create_dir_all(folder.path().join(dir)).unwrap();
+        }
+        for name in ["0000:00:01.0", "0000:00:01.1"] {
+            let place = format!("devices/pci0000:00/{name}");
+            fs::write(folder.path().join(&place).join("vendor"), name).unwrap();
+            let link = folder.path().join(devices).join(name);
+            std::os::unix::fs::symlink(format!("../../../{place}"), link).unwrap();
+        }
+        let address: Address = "0000:00:01.0".parse().unwrap();
+        let sysfs = HostSysfs::new(folder.path());
+        let near = sysfs.near(address);
+        for other in ["0000:00:01.0", "0000:00:01.1"] {
+            let place = format!("{devices}/{other}");
+            assert_eq!(text(&near, &format!("{place}/vendor")).unwrap(), other);
+            assert_eq!(near.read_link(&place).ok(), sysfs.read_link(&place).ok());
+            assert_eq!(near.list(&place).unwrap(), ["vendor"]);
+        }
+        // It is what it was, and not what is at its address now.
+        let link = folder.path().join(function_dir(address));
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../../../devices/pci0000:00/0000:00:01.1", link).unwrap();
+        let vendor = format!("{}/vendor", function_dir(address));
+        assert_eq!(text(&near, &vendor).unwrap(), "0000:00:01.0");
+        assert_eq!(text(&sysfs, &vendor).unwrap(), "0000:00:01.1");
+        // Nobody is there, and nobody is seen.
+        let none: Address = "0000:00:02.0".parse().unwrap();
+        let vendor = format!("{}/vendor", function_dir(none));
+        assert_eq!(text(&sysfs.near(none), &vendor), None);
     }
 }

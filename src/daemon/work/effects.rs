@@ -33,7 +33,7 @@ impl Work {
                 let sysfs = Arc::clone(&self.sysfs);
                 let slot_name = self.state.slot_name(address);
                 self.beside(move || {
-                    let function = scan_function(&*sysfs, address, slot_name);
+                    let function = scan_function(&sysfs.near(address), address, slot_name);
                     Event::Observed(address, function.map(Box::new))
                 });
             }

@@ -51,6 +51,18 @@ pub enum Request {
 }
 
 impl Request {
+    /// The function that it is about.
+    #[must_use]
+    pub const fn address(&self) -> Option<Address> {
+        match self {
+            Self::Inspect { address, .. } | Self::Holders { address, .. } => Some(*address),
+            Self::Apply(order) => Some(order.address),
+            Self::Restore(order) => Some(order.address),
+            Self::Withhold { pf, .. } => Some(*pf),
+            Self::Survey => None,
+        }
+    }
+
     /// The function from which a driver may be unbound for it.
     #[must_use]
     pub fn unbinds(&self) -> Option<Address> {

@@ -110,8 +110,9 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             | Request::Survey => kept.for_look(),
             Request::Apply(_) | Request::Restore(_) => kept.for_write(),
         };
+        let near = request.address().map(|address| sysfs.near(address));
         let look = Look {
-            sysfs,
+            sysfs: near.as_ref().unwrap_or(sysfs),
             host: &ThisHost,
             tables,
         };
