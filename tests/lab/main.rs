@@ -90,6 +90,7 @@ const GROUPS: &[Group] = &[
         scenarios: &[
             scenarios::broker::SCENARIOS,
             scenarios::held::SCENARIOS,
+            scenarios::storm::CYCLES,
             scenarios::storm::BOOKWORM,
         ],
     },
