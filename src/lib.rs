@@ -6,6 +6,7 @@
 //! ```text
 //! bin  >  daemon | cli  >  bus  >  engine  >  policy  >  pci
 //!         daemon | cli  >  kernel  >  policy  >  pci
+//!                  cli  >  hooks  >  pci
 //! ```
 //!
 //! One event's way: `kernel::uevent` hears it, [`daemon::run`] turns it into an
@@ -18,6 +19,7 @@ pub mod bus;
 pub mod cli;
 pub mod daemon;
 pub mod engine;
+pub mod hooks;
 pub mod kernel;
 pub mod pci;
 pub mod policy;

@@ -1,0 +1,285 @@
+//! Verdict: whether a guest may start with what its config passes through.
+//!
+//! Owns what is compared and the sentence about what does not fit. Pure; asks
+//! nobody. Functions and resource mappings that are none of vfio-bindd's are
+//! not judged: qemu-server does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Devices,
+    check::check,
+    filter::expand,
+    guest::{Guest, HostpciLine},
+    hostpci::Source,
+    mapping::Entry,
+};
+use crate::pci::{
+    address::Address,
+    function::{Function, is_vfio_driver},
+    inventory::Inventory,
+};
+
+/// A mapping of vfio-bindd, as the daemon has it now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// `bound`, or why it cannot be used.
+    pub state: String,
+    /// One clause why, empty if there is nothing to say.
+    pub reason: String,
+    /// Its functions.
+    pub addresses: Vec<Address>,
+    /// The ID of the resource mapping that it keeps in step.
+    pub proxmox: Option<String>,
+}
+
+/// What a guest's start is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// This node's name.
+    pub node: &'a str,
+    /// All functions of the host.
+    pub inventory: &'a Inventory,
+    /// vfio-bindd's mappings by name.
+    pub mappings: &'a BTreeMap<String, Mapped>,
+    /// The entries of the cluster's resource mappings, by ID.
+    pub resources: &'a BTreeMap<String, Vec<String>>,
+    /// Of which mapping the functions of a `hostpciN` with such a value were when
+    /// the guest started last, by the key and the value's device part.
+    pub before: &'a BTreeMap<(String, String), String>,
+}
+
+/// Functions of one mapping that a guest is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The `hostpciN`.
+    pub key: String,
+    /// The device part of its value, `0000:3b:00`; the resource mapping's ID for
+    /// one of its entries.
+    pub value: String,
+    /// The mapping.
+    pub mapping: String,
+    /// The functions; of a resource mapping with several entries nobody knows yet
+    /// which it will be, and there are none.
+    pub addresses: BTreeSet<Address>,
+}
+
+/// What the guest uses of vfio-bindd's mappings, if it may start.
+///
+/// # Errors
+/// With one sentence on what does not fit, and what to do.
+pub fn judge(guest: &Guest, vm: u32, scene: Scene<'_>) -> Result<Vec<Use>, String> {
+    let mut uses = Vec::new();
+    for line in &guest.hostpci {
+        let found = match &line.value.source {
+            Source::Host(filters) => {
+                let value: Vec<_> = filters.iter().map(ToString::to_string).collect();
+                host(line, &value.join(";"), vm, scene)
+            }
+            Source::Mapping(id) => resource(line, id, scene),
+        };
+        uses.extend(found.map_err(|text| format!("{}: {text}", line.key()))?);
+    }
+    Ok(uses)
+}
+
+/// Whether a guest with this config may have functions of the mapping `name`: it
+/// has its resource mapping or one of its addresses, or had its functions before.
+#[must_use]
+pub fn concerns(
+    guest: &Guest,
+    name: &str,
+    mapped: &Mapped,
+    before: &BTreeMap<(String, String), String>,
+) -> bool {
+    let had = |line: &HostpciLine, value: String| {
+        let known = before.get(&(line.key(), value));
+        known.is_some_and(|known| known == name)
+    };
+    guest.hostpci.iter().any(|line| match &line.value.source {
+        Source::Mapping(id) => mapped.proxmox.as_ref() == Some(id) || had(line, id.clone()),
+        Source::Host(filters) => {
+            let value: Vec<_> = filters.iter().map(ToString::to_string).collect();
+            let mut addresses = mapped.addresses.iter();
+            had(line, value.join(";"))
+                || addresses.any(|one| filters.iter().any(|filter| filter.matches(*one)))
+        }
+    })
+}
+
+/// Functions by their addresses.
+fn host(line: &HostpciLine, value: &str, vm: u32, scene: Scene<'_>) -> Result<Vec<Use>, String> {
+    let Source::Host(filters) = &line.value.source else {
+        return Ok(Vec::new());
+    };
+    let before = scene.before.get(&(line.key(), value.to_owned()));
+    // A mapping that is no longer configured says nothing of where its functions are.
+    let before = before.filter(|name| scene.mappings.contains_key(*name));
+    let present = scene.inventory.iter().map(|function| function.address);
+    let addresses = expand(filters, present);
+    let moved = |name: &String| moved(line, name, value, vm, scene);
+    let addresses = addresses.map_err(|missing| match before {
+        Some(name) => moved(name),
+        None => missing.to_string(),
+    })?;
+    let mut uses: BTreeMap<&String, BTreeSet<Address>> = BTreeMap::new();
+    for address in addresses {
+        // What was right once must be so still: a card that moved may have left its
+        // address to one of another mapping.
+        let of = scene.mappings.iter().filter(|(name, mapped)| {
+            mapped.addresses.contains(&address) && before.is_none_or(|before| before == *name)
+        });
+        // Of several that have it, one that can be used.
+        let of = of.min_by_key(|(_, mapped)| mapped.state != "bound");
+        let Some((name, mapped)) = of else {
+            match before {
+                Some(name) => return Err(moved(name)),
+                // None of ours.
+                None => continue,
+            }
+        };
+        usable(name, mapped)?;
+        fits(line, address, scene)?;
+        uses.entry(name).or_default().insert(address);
+    }
+    let uses = uses.into_iter().map(|(name, addresses)| Use {
+        key: line.key(),
+        value: value.to_owned(),
+        mapping: name.clone(),
+        addresses,
+    });
+    Ok(uses.collect())
+}
+
+/// One of the entries of a resource mapping.
+fn resource(line: &HostpciLine, id: &str, scene: Scene<'_>) -> Result<Vec<Use>, String> {
+    let Some((name, mapped)) = owner(id, scene) else {
+        return Ok(Vec::new());
+    };
+    usable(name, mapped)?;
+    let sync = "run: vfio-bindctl proxmox sync";
+    let lines = scene.resources.get(id);
+    let lines = lines.ok_or_else(|| format!("there is no resource mapping '{id}'; {sync}"))?;
+    let devices: Devices = scene
+        .inventory
+        .iter()
+        .map(|function| (function.address, function.into()))
+        .collect();
+    let mut entries = 0;
+    let mut addresses = BTreeSet::new();
+    for text in lines {
+        let Ok(entry) = text.parse::<Entry>() else {
+            continue;
+        };
+        if entry.node() != scene.node {
+            continue;
+        }
+        entries += 1;
+        // PVE looks at every entry of the node, and one stale one stops the start.
+        check(&entry, &devices)
+            .map_err(|stale| format!("an entry of the resource mapping '{id}' {stale}; {sync}"))?;
+        for address in expand(entry.path(), devices.keys().copied()).unwrap_or_default() {
+            if !mapped.addresses.contains(&address) {
+                return Err(format!(
+                    "the resource mapping '{id}' has {address}, and mapping '{name}' has not; {sync}"
+                ));
+            }
+            fits(line, address, scene)?;
+            addresses.insert(address);
+        }
+    }
+    match entries {
+        0 => Err(format!(
+            "the resource mapping '{id}' has no entry for the node {}; {sync}",
+            scene.node
+        )),
+        _ => Ok(vec![Use {
+            key: line.key(),
+            value: id.to_owned(),
+            mapping: name.clone(),
+            addresses: if entries == 1 {
+                addresses
+            } else {
+                BTreeSet::new()
+            },
+        }]),
+    }
+}
+
+fn owner<'a>(id: &str, scene: Scene<'a>) -> Option<(&'a String, &'a Mapped)> {
+    let mut mappings = scene.mappings.iter();
+    mappings.find(|(_, mapped)| mapped.proxmox.as_deref() == Some(id))
+}
+
+fn usable(name: &str, mapped: &Mapped) -> Result<(), String> {
+    match (mapped.state.as_str(), mapped.reason.as_str()) {
+        ("bound", _) => Ok(()),
+        (state, "") => Err(format!("mapping '{name}' is {state}")),
+        (state, reason) => Err(format!("mapping '{name}' is {state}: {reason}")),
+    }
+}
+
+/// Whether qemu-server will find the function, and all of its IOMMU group, as it
+/// needs them: then it writes nothing.
+fn fits(line: &HostpciLine, address: Address, scene: Scene<'_>) -> Result<(), String> {
+    let function = scene.inventory.get(address);
+    let function = function.ok_or_else(|| format!("{address} is not there"))?;
+    match function.driver.as_deref() {
+        Some("vfio-pci") => {}
+        Some(driver) if is_vfio_driver(driver) && line.value.driver_keep => {}
+        Some(driver) if is_vfio_driver(driver) => {
+            return Err(format!(
+                "{address} has the driver {driver}, which Proxmox VE would replace; add \
+                 driver=keep to the value"
+            ));
+        }
+        Some(driver) => return Err(format!("{address} has the driver {driver}")),
+        None => return Err(format!("{address} has no driver")),
+    }
+    let companion = |other: &&Function| {
+        other.iommu_group.is_some()
+            && other.iommu_group == function.iommu_group
+            && other.class.base() != 0x06
+    };
+    let native = |other: &Function| {
+        let driver = other
+            .driver
+            .clone()
+            .filter(|driver| !is_vfio_driver(driver))?;
+        Some((other.address, driver))
+    };
+    let mut group = scene.inventory.iter().filter(companion);
+    match group.find_map(native) {
+        Some((other, driver)) => Err(format!(
+            "{other} shares the IOMMU group of {address} and has the driver {driver}"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What is said of functions that are not where the guest's config has them.
+fn moved(line: &HostpciLine, name: &str, value: &str, vm: u32, scene: Scene<'_>) -> String {
+    let key = line.key();
+    let mapped = scene.mappings.get(name);
+    if let Some(Err(text)) = mapped.map(|mapped| usable(name, mapped)) {
+        return format!("{value} was mapping '{name}'; {text}");
+    }
+    let whole = !value.contains('.');
+    let mut places: Vec<_> = mapped
+        .iter()
+        .flat_map(|mapped| &mapped.addresses)
+        .map(|one| {
+            if whole {
+                one.slot().to_string()
+            } else {
+                one.to_string()
+            }
+        })
+        .collect();
+    places.dedup();
+    let places = places.join(";");
+    format!(
+        "{value} was mapping '{name}', which is {places} now; run: qm set {vm} --{key} {places}, \
+         with the other options that it has"
+    )
+}
