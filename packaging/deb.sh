@@ -51,6 +51,7 @@ put 0755 "$built/vfio-bindd" /usr/bin/vfio-bindd
 put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
 # The early stage for an initramfs, and what puts it into one.
 put 0755 "$built/vfio-bindd-early" /usr/lib/vfio-bindd/early
+put 0755 packaging/proxmox/hookscript /usr/lib/vfio-bindd/hookscript
 initramfs=/usr/share/initramfs-tools
 put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
 # Scripts run in the order of their names, and udev loads the drivers.
@@ -66,7 +67,8 @@ done
 # /usr/lib and not /lib: both releases have merged them, deb-systemd-helper of
 # both finds units there, and Debian 13 wants no file of a package below /lib.
 for unit in vfio-bindd.service vfio-bindd-early.service \
-    vfio-bindd-helper.socket vfio-bindd-helper.service; do
+    vfio-bindd-helper.socket vfio-bindd-helper.service \
+    vfio-bindd-pve-sync.service vfio-bindd-pve-sync.path; do
     put 0644 "systemd/$unit" "/usr/lib/systemd/system/$unit"
 done
 for unit in microvm@ microvm-pci-devices@; do
@@ -75,12 +77,14 @@ done
 put 0644 packaging/udev/60-vfio-bindd.rules /usr/lib/udev/rules.d/60-vfio-bindd.rules
 put 0644 packaging/modules-load.d/vfio-bindd.conf /usr/lib/modules-load.d/vfio-bindd.conf
 put 0644 packaging/org.vfiobindd1.conf /usr/share/dbus-1/system.d/org.vfiobindd1.conf
+put 0644 packaging/org.vfiobindd1.policy /usr/share/polkit-1/actions/org.vfiobindd1.policy
 put 0644 packaging/config.toml /etc/vfio-bindd/config.toml
 install -d "$tree/etc/vfio-bindd/config.d"
 
 doc=/usr/share/doc/vfio-bindd
 put 0644 README.md "$doc/README.md"
 put 0644 CHANGELOG.md "$doc/CHANGELOG.md"
+put 0644 docs/proxmox.md "$doc/docs/proxmox.md"
 put 0644 config.example.toml "$doc/examples/config.example.toml"
 put 0644 packaging/debian/copyright "$doc/copyright"
 # What Debian's tools read of a package that is its own upstream.

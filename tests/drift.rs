@@ -398,6 +398,11 @@ impl Drive for Host {
             | Effect::Answer { .. }
             | Effect::Vouch(_)
             | Effect::Settled(_)
+            | Effect::FindUsers(_)
+            | Effect::KeepClaims(_)
+            | Effect::Watch(_)
+            | Effect::Granted { .. }
+            | Effect::Freed { .. }
             | Effect::Withhold { .. }
             | Effect::Publish(_) => None,
         }

@@ -14,10 +14,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pci", &[]),
     ("policy", &["pci"]),
     ("engine", &["policy", "pci"]),
+    ("hooks", &["pci"]),
     ("kernel", &["policy", "pci"]),
     ("bus", &["engine", "policy", "pci"]),
     ("daemon", &["bus", "engine", "kernel", "policy", "pci"]),
-    ("cli", &["bus", "engine", "kernel", "policy", "pci"]),
+    (
+        "cli",
+        &["bus", "engine", "hooks", "kernel", "policy", "pci"],
+    ),
     (
         "bin",
         &["bus", "cli", "daemon", "engine", "kernel", "policy", "pci"],

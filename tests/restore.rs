@@ -208,6 +208,11 @@ impl Drive for Host {
             | Effect::Remember(_)
             | Effect::Vouch(_)
             | Effect::Settled(_)
+            | Effect::FindUsers(_)
+            | Effect::KeepClaims(_)
+            | Effect::Watch(_)
+            | Effect::Granted { .. }
+            | Effect::Freed { .. }
             | Effect::Withhold { .. }
             | Effect::Unfinished(..)
             | Effect::Finished(_)

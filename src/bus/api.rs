@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use crate::{
     engine::{
+        claims::Unclaimed,
         snapshot::{DaemonState, MappingState, Snapshot},
         undo::Unrestored,
     },
@@ -66,6 +67,10 @@ pub enum BusError {
     Refused(String),
     /// The kernel does not come back.
     Stuck(String),
+    /// Too much of the mapping is claimed or in use.
+    NoneFree(String),
+    /// An argument cannot be understood.
+    InvalidArgument(String),
     /// It was not bound in time.
     Timeout(String),
     /// The caller may not.
@@ -87,6 +92,17 @@ impl From<Unrestored> for BusError {
             Unrestored::Stuck(text) => Self::Stuck(text),
             Unrestored::Failed(text) => Self::NotRestored(text),
             Unrestored::NotReady(text) => Self::NotReady(text),
+        }
+    }
+}
+
+impl From<Unclaimed> for BusError {
+    fn from(why: Unclaimed) -> Self {
+        match why {
+            Unclaimed::NotBound => Self::NotReady("the mapping is not bound any more".to_owned()),
+            Unclaimed::NoneFree(text) => Self::NoneFree(text),
+            Unclaimed::Refused(text) => Self::Refused(text),
+            Unclaimed::Unknown(text) => Self::NotReady(text),
         }
     }
 }

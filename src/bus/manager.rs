@@ -8,22 +8,21 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
-use zbus::{Connection, Message, interface, message::Header, object_server::SignalEmitter};
+use zbus::{Connection, interface, message::Header, object_server::SignalEmitter};
 
 use super::{
     api::{BusError, answer, is_settled},
+    caller::{Right, authorized, left},
     explain,
-    publish::Request,
+    request::{Request, claimer, ending},
+    wish::{Options, named, share, wish},
 };
 use crate::{
     engine::{snapshot::Snapshot, target::Target},
     pci::address::Address,
 };
-
-/// How often it is checked whether a caller still waits for its answer.
-const CALLER_CHECK: Duration = Duration::from_secs(2);
 
 /// The manager's object.
 #[derive(Debug)]
@@ -37,77 +36,13 @@ pub(super) fn texts(addresses: &[Address]) -> Vec<String> {
 }
 
 impl Manager {
-    fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
-    }
-
-    /// Has the daemon do something; only root may ask.
-    async fn ask<E>(
-        &self,
-        connection: &Connection,
-        header: &Header<'_>,
-        request: impl FnOnce(oneshot::Sender<Result<(), E>>) -> Request,
-        failed: impl FnOnce(E) -> BusError,
-    ) -> Result<(), BusError> {
-        only_root(connection, header).await?;
-        let (sender, receiver) = oneshot::channel();
-        self.requests
-            .send(request(sender))
-            .await
-            .map_err(|_| ending())?;
-        let done = receiver.await.map_err(|_| ending())?;
-        done.map_err(failed)
     }
 }
 
 fn unlisted(text: String) -> BusError {
     BusError::NotReady(format!("the host's functions cannot be listed: {text}"))
-}
-
-fn ending() -> BusError {
-    BusError::NotReady("the daemon is ending".to_owned())
-}
-
-/// Comes back once the caller is not on the bus any more, or no bus is there.
-async fn left(connection: &Connection, header: &Header<'_>) {
-    loop {
-        tokio::select! {
-            () = connection.closed() => return,
-            () = sleep(CALLER_CHECK) => {}
-        }
-        let Some(caller) = header.sender() else {
-            continue;
-        };
-        let reply = ask_bus(connection, "NameHasOwner", caller.as_str()).await;
-        let here = reply.and_then(|reply| reply.body().deserialize());
-        // What cannot be asked is asked again.
-        if let Ok(false) = here {
-            return;
-        }
-    }
-}
-
-async fn ask_bus(connection: &Connection, question: &str, name: &str) -> zbus::Result<Message> {
-    let bus = "org.freedesktop.DBus";
-    let path = "/org/freedesktop/DBus";
-    connection
-        .call_method(Some(bus), path, Some(bus), question, &name)
-        .await
-}
-
-/// The bus policy says so too; this holds where that file is missing.
-async fn only_root(connection: &Connection, header: &Header<'_>) -> Result<(), BusError> {
-    let denied = |why: &str| BusError::AccessDenied(format!("only root may do this; {why}"));
-    let sender = header
-        .sender()
-        .ok_or_else(|| denied("the caller has no name"))?;
-    let reply = ask_bus(connection, "GetConnectionUnixUser", sender.as_str()).await?;
-    let uid: u32 = reply.body().deserialize()?;
-    if uid == 0 {
-        Ok(())
-    } else {
-        Err(denied(&format!("the caller's uid is {uid}")))
-    }
 }
 
 /// Which PCI functions the configured mappings resolve to, and what the daemon
@@ -217,6 +152,62 @@ impl Manager {
             .map_or_else(|_| Target::Mapping(target.to_owned()), Target::Function);
         let request = |answer| Request::Restore(target, answer);
         self.ask(connection, &header, request, BusError::from).await
+    }
+
+    /// Has count devices of a bound mapping be the owner's and nobody else's
+    /// until Release, all of them for a count of 0: functions, or slots where
+    /// the mapping takes whole ones. What the owner has of the mapping already
+    /// counts. IOMMU groups and slots are not split.
+    #[zbus(out_args("addresses"))]
+    async fn claim(
+        &self,
+        mapping: &str,
+        owner: &str,
+        count: u32,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<String>, BusError> {
+        let caller = claimer(connection, &header).await?;
+        let mut wish = wish(caller, mapping, owner, Options::new())?;
+        wish.share = share(count);
+        self.reserve(wish).await
+    }
+
+    /// As Claim, with options: count u or addresses as (these functions),
+    /// prefer-numa u (a node whose functions come first), and one of pid u,
+    /// ttl-usec t and caller b, with whose end the claim ends: a process, a
+    /// time, the caller's connection.
+    #[zbus(out_args("addresses"))]
+    async fn claim_with(
+        &self,
+        mapping: &str,
+        owner: &str,
+        options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<String>, BusError> {
+        let caller = claimer(connection, &header).await?;
+        self.reserve(wish(caller, mapping, owner, options)?).await
+    }
+
+    /// Frees all that an owner has, if anything.
+    async fn release(
+        &self,
+        owner: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let uid = authorized(connection, &header, Right::Claim).await?;
+        named(owner)?;
+        let (releaser, receiver) = oneshot::channel();
+        let request = Request::Release {
+            owner: owner.to_owned(),
+            uid,
+            releaser,
+        };
+        self.requests.send(request).await.map_err(|_| ending())?;
+        let freed = receiver.await.map_err(|_| ending())?;
+        freed.map_err(BusError::from)
     }
 
     /// As Restore, of all that was taken.

@@ -1,5 +1,7 @@
 //! One mapping on the bus.
 
+use std::collections::BTreeMap;
+
 use zbus::interface;
 
 use crate::engine::snapshot::MappingView;
@@ -46,6 +48,15 @@ impl Mapping {
             .addresses
             .iter()
             .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Which of the functions are claimed, and by which owner.
+    #[zbus(property)]
+    fn claims(&self) -> BTreeMap<String, String> {
+        let claims = self.view.claims.iter();
+        claims
+            .map(|(address, owner)| (address.to_string(), owner.clone()))
             .collect()
     }
 }

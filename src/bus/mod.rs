@@ -1,8 +1,11 @@
 //! D-Bus: what the daemon publishes and takes. No policy, no IO on the host.
 
 pub mod api;
+mod caller;
 mod explain;
 mod function;
 mod manager;
 mod mapping;
 pub mod publish;
+pub mod request;
+mod wish;

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use zbus::{
@@ -19,15 +19,13 @@ use zbus::{
 
 use super::{
     api::{self, NAME, ROOT},
+    caller::watch_claimers,
     function::Function,
     manager::{Manager, texts},
     mapping::Mapping,
+    request::Request,
 };
-use crate::engine::{
-    snapshot::{FunctionView, MappingView, Snapshot},
-    target::Target,
-    undo::Unrestored,
-};
+use crate::engine::snapshot::{FunctionView, MappingView, Snapshot};
 
 /// The socket of the system bus, before any symlink of /var is there.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -35,19 +33,6 @@ const FIRST_BREAK: Duration = Duration::from_millis(100);
 const LONGEST_BREAK: Duration = Duration::from_secs(5);
 /// A socket that nobody serves yet accepts and says nothing.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-
-/// What callers want the daemon to do.
-#[derive(Debug)]
-pub enum Request {
-    /// Read the config again; the answer is what is wrong with it.
-    Reload(oneshot::Sender<Result<(), String>>),
-    /// Look at all functions again.
-    Rescan(oneshot::Sender<Result<(), String>>),
-    /// The same, and take again what was given back.
-    RescanTake(oneshot::Sender<Result<(), String>>),
-    /// Give functions back; the answer is why that did not work.
-    Restore(Target, oneshot::Sender<Result<(), Unrestored>>),
-}
 
 /// Serves until the daemon ends.
 pub async fn run(
@@ -71,6 +56,7 @@ pub async fn run(
                 (pause, told) = (FIRST_BREAK, false);
                 tokio::select! {
                     () = connection.closed() => "the connection to D-Bus is lost".to_owned(),
+                    () = watch_claimers(&connection, &snapshots, &requests) => return,
                     ended = follow(&connection, snapshots.clone(), served) => match ended {
                         Ok(()) => return,
                         Err(error) => format!("D-Bus does not take what is published: {error}"),

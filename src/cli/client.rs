@@ -66,6 +66,8 @@ pub(super) struct Mapping {
     pub(super) state: String,
     pub(super) reason: String,
     pub(super) addresses: Vec<String>,
+    /// Who has which of them for themselves.
+    pub(super) claims: BTreeMap<String, String>,
 }
 
 /// A mapping's state at one moment, for `watch`.
@@ -192,6 +194,7 @@ impl Client {
                 state: take(&mut one, "State")?,
                 reason: take(&mut one, "Reason")?,
                 addresses: take(&mut one, "Addresses")?,
+                claims: take(&mut one, "Claims")?,
             };
             mappings.insert(take(&mut one, "Name")?, mapping);
         }
@@ -253,7 +256,8 @@ impl Client {
             .collect())
     }
 
-    async fn manager<R>(
+    /// Calls a method of the manager.
+    pub(super) async fn manager<R>(
         &self,
         method: &str,
         body: &(impl Serialize + DynamicType + Sync),

@@ -9,18 +9,19 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use serde_json::json;
 
 use super::{
     args::{Cli, Format, Verb},
+    check, claim,
     client::Client,
     doctor, early,
     exit::{Exit, Stop},
     explain::{self, Ask},
     formats, hotplug,
     local::{self, Host},
+    proxmox,
     render::{Screen, Table},
-    show,
+    show, terraform,
 };
 use crate::{
     kernel::{
@@ -30,8 +31,10 @@ use crate::{
         scan::scan_all,
         sysfs::HostSysfs,
     },
-    pci::{address::Slot, inventory::Inventory},
-    policy::config::parse,
+    pci::{
+        address::{Address, Slot},
+        inventory::Inventory,
+    },
 };
 
 /// Does what `cli` says; the exit code is the answer's gist.
@@ -114,7 +117,7 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Pin { name, host, json } => {
             explain::pin(out, config, root, host.as_deref(), &name, json.json).await
         }
-        Verb::Check { file, json } => check(out, file.as_deref().or(config), json.json),
+        Verb::Check { file, json } => check::run(out, file.as_deref().or(config), json.json),
         Verb::Doctor { host, json } => {
             doctor::run(out, config, root, host.as_deref(), json.json).await
         }
@@ -129,11 +132,16 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             let method = if take { "RescanTake" } else { "Rescan" };
             Client::connect(bus).await?.order(method).await
         }
+        Verb::Claim(wanted) => claim::claim(out, bus, root, wanted).await,
+        Verb::Release { owner } => claim::release(bus, &owner).await,
         Verb::Restore(wanted) => Client::restore(bus, wanted.target.as_deref()).await,
         Verb::Early { dry_run, worker } => {
             early::run(config, root, dry_run, worker);
             Ok(())
         }
+        Verb::Hook(hook) => proxmox::hook(hook, root, bus, config).await,
+        Verb::Terraform => terraform::run(out, bus, root).await,
+        Verb::Proxmox(verb) => proxmox::run(out, verb, root, bus, config).await,
         Verb::Hotplug { address } => {
             hotplug::run(address);
             Ok(())
@@ -162,6 +170,17 @@ async fn resolve(
     format: Format,
 ) -> Result<(), Stop> {
     let (client, addresses) = Client::resolve(bus, name, wait).await?;
+    print_addresses(out, root, &client, &addresses, format).await
+}
+
+/// Prints what was resolved or claimed.
+pub(super) async fn print_addresses(
+    out: &mut Stdout,
+    root: &Path,
+    client: &Client,
+    addresses: &[Address],
+    format: Format,
+) -> Result<(), Stop> {
     let facts = match format {
         Format::Json => client.functions().await?,
         _ => formats::Facts::new(),
@@ -178,7 +197,7 @@ async fn resolve(
         }
         _ => BTreeSet::new(),
     };
-    let text = formats::render(format, &addresses, &whole, &facts);
+    let text = formats::render(format, addresses, &whole, &facts);
     Ok(out.write_all(text.as_bytes())?)
 }
 
@@ -241,49 +260,6 @@ pub(super) fn tell_of(host: &Host) {
              that cannot be ruled out",
         );
     }
-}
-
-fn check(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
-    let sources = local::sources(file)?;
-    let result = parse(&sources);
-    // Of the config that images are made with.
-    if file.is_none() && result.is_ok() {
-        local::older_image().iter().for_each(|text| tell(text));
-    }
-    if json {
-        let none = Vec::new();
-        let (valid, errors, mappings) = match &result {
-            Ok(config) => {
-                let names: Vec<_> = config.policy.mappings.keys().collect();
-                (true, none.as_slice(), names)
-            }
-            Err(errors) => (false, errors.diagnostics(), Vec::new()),
-        };
-        let files: Vec<_> = sources.iter().map(|source| &source.name).collect();
-        print_json(
-            out,
-            &json!({
-                "valid": valid, "files": files, "mappings": mappings,
-                "errors": errors,
-            }),
-        )?;
-        return result
-            .map(|_| ())
-            .map_err(|_| Stop::new(Exit::Usage, String::new()));
-    }
-    let config = result.map_err(|errors| local::invalid(&errors))?;
-    let files = match sources.as_slice() {
-        [] => "no config file; the empty config".to_owned(),
-        sources => {
-            let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-            names.join(", ")
-        }
-    };
-    let mappings = match config.policy.mappings.len() {
-        1 => "1 mapping".to_owned(),
-        count => format!("{count} mappings"),
-    };
-    Ok(writeln!(out, "{files}: ok, {mappings}")?)
 }
 
 async fn watch(out: &mut Stdout, bus: Option<&str>, json: bool) -> Result<(), Stop> {

@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::args::Format;
-use crate::pci::address::{Address, Slot};
+use crate::{
+    hooks::libvirt::hostdev,
+    pci::address::{Address, Slot},
+};
 
 /// What is known of a resolved function beside where it is.
 pub(super) type Facts = BTreeMap<Address, Value>;
@@ -40,7 +43,8 @@ pub(super) fn render(
             let options = each(|one| format!("--vfio /sys/bus/pci/devices/{one},iommu=viommu"));
             lines(&[options.join(" ")])
         }
-        Format::Libvirt => lines(&each(hostdev)),
+        // Only the domain knows which of its guest slots are free.
+        Format::Libvirt => hostdev::render(&hostdev::place(addresses, []), ""),
         Format::Proxmox => lines(&[proxmox(addresses, whole)]),
         Format::Json => {
             let bare = |address| json!({ "address": address });
@@ -69,21 +73,6 @@ fn slots(addresses: &[Address]) -> impl Iterator<Item = (Slot, Vec<Address>)> {
 fn qemu(addresses: &[Address]) -> String {
     let option = |address: &Address| format!("-device vfio-pci,host={address}");
     addresses.iter().map(option).collect::<Vec<_>>().join(" ")
-}
-
-/// One hostdev a function. The guest's address is left to libvirt: only the
-/// domain knows which of its buses are free. The daemon has bound it already,
-/// and `managed='no'` keeps it bound when the guest ends.
-fn hostdev(address: &Address) -> String {
-    format!(
-        "<hostdev mode='subsystem' type='pci' managed='no'>\n  <driver name='vfio'/>\n  <source>\n    \
-         <address domain='0x{:04x}' bus='0x{:02x}' slot='0x{:02x}' function='0x{:x}'/>\n  \
-         </source>\n</hostdev>",
-        address.domain(),
-        address.bus(),
-        address.device(),
-        address.function()
-    )
 }
 
 /// Whole slots without a function, which qemu-server makes one multifunction

@@ -1,6 +1,8 @@
 //! vfio-bindctl: what a person or a hook asks, with or without the daemon.
 
 pub mod args;
+mod check;
+mod claim;
 mod client;
 mod commands;
 mod doctor;
@@ -11,9 +13,11 @@ mod formats;
 mod hotplug;
 pub mod image;
 mod local;
+mod proxmox;
 mod render;
 mod show;
 pub mod show_explain;
+mod terraform;
 mod wire;
 mod worker;
 

@@ -47,6 +47,14 @@ pub(super) fn status(status: &Status, screen: Screen) -> String {
         }
         text += &table.render(screen);
     }
+    for (name, mapping) in &status.mappings {
+        for (address, owner) in &mapping.claims {
+            line(
+                &mut text,
+                &format!("{address} of {name} is claimed by {owner:?}"),
+            );
+        }
+    }
     for drift in &status.drift {
         line(&mut text, &format!("since the last boot: {drift}"));
     }

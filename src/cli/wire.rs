@@ -30,8 +30,8 @@ pub(super) fn stop(error: &zbus::Error) -> Stop {
     let exit = match (own, name.as_str()) {
         (Some("UnknownMapping"), _) => Exit::Unknown,
         (Some("Refused"), _) => Exit::Refused,
-        (Some("NotReady" | "Timeout" | "Stuck"), _) => Exit::NotSettled,
-        (Some("InvalidConfig"), _) => Exit::Usage,
+        (Some("NotReady" | "Timeout" | "Stuck" | "NoneFree"), _) => Exit::NotSettled,
+        (Some("InvalidConfig" | "InvalidArgument"), _) => Exit::Usage,
         (
             None,
             "org.freedesktop.DBus.Error.ServiceUnknown"

@@ -2,8 +2,11 @@
 //!
 //! Pure: the kernel layer's words in, the engine's out.
 
+use std::collections::BTreeMap;
+
 use crate::{
     engine::{
+        claims::{User, owner_of_vm},
         event::{Event, Outcome},
         restore::Returned,
     },
@@ -12,7 +15,7 @@ use crate::{
             pool::PoolError,
             protocol::{Reply, Request},
         },
-        order,
+        order, usage,
     },
     pci::address::Address,
     policy::guard,
@@ -37,7 +40,8 @@ pub(super) fn helped(
             Event::Holders(address, vec![why])
         }
         // Asked besides, and no function waits for the answer.
-        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_))) | (Request::Survey, Err(_)) => Event::Tick,
+        (_, Ok(Reply::Surveyed(_) | Reply::Handles(_) | Reply::Users(_)))
+        | (Request::Survey | Request::Users { .. }, Err(_)) => Event::Tick,
         (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
         (Request::Withhold { .. }, Err(error)) => {
             Event::Withholding(address, Err(error.to_string()))
@@ -69,6 +73,20 @@ pub(super) fn helped(
             Event::Restored(address, returned)
         }
     }
+}
+
+/// Who uses which functions, in the engine's terms.
+pub(super) fn users(users: BTreeMap<Address, usage::User>) -> BTreeMap<Address, User> {
+    let users = users.into_iter();
+    users
+        .map(|(address, user)| {
+            let user = User {
+                clause: user.clause,
+                owner: user.vm.map(owner_of_vm),
+            };
+            (address, user)
+        })
+        .collect()
 }
 
 fn ended(outcome: order::Outcome) -> Outcome {

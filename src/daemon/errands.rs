@@ -7,13 +7,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::runtime_file;
 use crate::{
     engine::event::Unfinished,
     kernel::{helper::process::Process, usage::Handles},
@@ -74,11 +75,11 @@ impl Errands {
         let Some(path) = &self.path else {
             return Ok(Vec::new());
         };
-        let contents = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            read => read.and_then(|text| Ok(serde_json::from_slice::<Contents>(&text)?)),
-        };
+        let contents = runtime_file::read::<Contents>(path);
         let contents = contents.map_err(|error| format!("{}: {error}", path.display()))?;
+        let Some(contents) = contents else {
+            return Ok(Vec::new());
+        };
         let living = contents.helpers.into_iter();
         let living = living.filter(|(_, entry)| entry.helper.lives());
         Ok(living
@@ -169,16 +170,14 @@ impl Errands {
             Some((*address, entry))
         };
         let helpers = self.kept.iter().filter_map(entry).collect();
-        let mut text = serde_json::to_string_pretty(&Contents { helpers })?;
-        text.push('\n');
-        let new = path.with_extension("json.new");
-        fs::write(&new, text)?;
-        fs::rename(&new, path)
+        runtime_file::write(path, &Contents { helpers }, 0o600)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::kernel::usage::Handle;
 

@@ -14,10 +14,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{
-    answers::helped,
+    answers::{self, helped},
     errands::{Errands, TakenDown},
     work::finish,
 };
@@ -37,6 +40,10 @@ const SOCKET: &str = "helper.sock";
 
 /// What the helpers of that unit use as `/sys`.
 const SYSFS: &str = "/sys";
+
+/// How long a look at who uses functions may take: a second on a host with many
+/// thousand open files.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a helper of an earlier daemon has ended.
 const LOOKS: Duration = Duration::from_secs(2);
@@ -132,6 +139,22 @@ impl Helpers {
         tokio::spawn(async move {
             let reply = pool.call(&request).await;
             finish(&events, helped(address, &request, reply));
+        });
+    }
+
+    /// Has a helper look who uses functions. Takes no lock of theirs.
+    pub(super) fn find_users(&self, addresses: Vec<Address>) {
+        let (pool, events) = (self.pool.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let request = Request::Users { addresses };
+            let found = match timeout(LOOK, pool.call(&request)).await {
+                Ok(Ok(Reply::Users(users))) => Ok(answers::users(users)),
+                Ok(Ok(_)) => Err("a helper answers something else".to_owned()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", LOOK.as_secs())),
+            };
+            let found = found.map_err(|error| format!("who uses it cannot be found out: {error}"));
+            finish(&events, Event::Users(found));
         });
     }
 

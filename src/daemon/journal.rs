@@ -4,6 +4,8 @@
 //! Field names and IDs are for `journalctl VFIO_ADDRESS=0000:3b:00.0` and
 //! `journalctl MESSAGE_ID=...`; they do not change.
 
+use std::collections::BTreeSet;
+
 use crate::{
     engine::{report::Report, snapshot::MappingState},
     pci::address::Address,
@@ -15,6 +17,10 @@ pub const BOUND: &str = "b08eb4cfcc422eefc27fc98cdd0fcac7";
 pub const FELL_BACK: &str = "8ce3e044de4c4d5e8db04e70d0c4e0b9";
 /// Binding a function failed.
 pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
+/// An owner has functions of a mapping.
+pub const CLAIMED: &str = "d61df1b28f304a10b56cb6fa9fb5cc91";
+/// An owner has them no more.
+pub const UNCLAIMED: &str = "5269a42a27ae477eb67094a9901b7f93";
 /// The host has a function back.
 pub const RESTORED: &str = "ed0406def6004b0a994eaade8bfec5df";
 /// A function was not given back.
@@ -108,6 +114,16 @@ pub fn report(report: &Report) {
                 "{address} not bound for {names}: {step}: {text}; next try in {retry_in_secs} s"
             );
         }
+        Report::Claimed {
+            mapping,
+            owner,
+            addresses,
+        } => claims(CLAIMED, mapping, owner, addresses, "claimed by"),
+        Report::Unclaimed {
+            mapping,
+            owner,
+            addresses,
+        } => claims(UNCLAIMED, mapping, owner, addresses, "no longer claimed by"),
         Report::Restored { .. }
         | Report::NotRestored { .. }
         | Report::Released { .. }
@@ -247,6 +263,19 @@ fn restored(report: &Report) {
         ),
         _ => {}
     }
+}
+
+fn claims(id: &'static str, mapping: &str, owner: &str, addresses: &BTreeSet<Address>, what: &str) {
+    let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
+    let addresses = addresses.join(" ");
+    tracing::info!(
+        MESSAGE_ID = id,
+        VFIO_MAPPING = mapping,
+        VFIO_ADDRESS = addresses,
+        VFIO_OWNER = owner,
+        VFIO_STEP = "publish",
+        "{addresses} of {mapping} {what} {owner:?}"
+    );
 }
 
 fn mapping(name: &str, state: MappingState, reason: &str, addresses: &[Address]) {

@@ -1,19 +1,24 @@
 //! The map as a file, for those who cannot speak D-Bus, and for this daemon
-//! itself after a restart: `map.json` in the runtime directory.
+//! itself after a restart: `map.json` in the runtime directory, and `map.env` for
+//! shells.
 //!
 //! Written whole or not at all. `/run` is empty after a boot, so what it says
 //! is of this boot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::snapshot::Snapshot, pci::address::Address, policy::resolve::Held};
+use super::runtime_file;
+use crate::{
+    engine::snapshot::{MappingState, Snapshot},
+    pci::address::Address,
+    policy::resolve::Held,
+};
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +33,9 @@ struct Map {
 struct Entry {
     state: String,
     addresses: Vec<Address>,
+    /// Who has which of them for themselves.
+    #[serde(default)]
+    claims: BTreeMap<Address, String>,
 }
 
 /// The file.
@@ -63,6 +71,7 @@ impl MapFile {
                     let entry = Entry {
                         state: mapping.state.to_string(),
                         addresses: mapping.addresses.clone(),
+                        claims: mapping.claims.clone(),
                     };
                     (name.clone(), entry)
                 })
@@ -72,13 +81,9 @@ impl MapFile {
         if written.is_some_and(|old| old.state == map.state && old.mappings == map.mappings) {
             return Ok(());
         }
-        let mut text = serde_json::to_string_pretty(&map)?;
-        text.push('\n');
-        let new = self.path.with_extension("json.new");
-        fs::write(&new, text)?;
-        // For everyone to read, whatever the umask.
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
-        fs::rename(&new, &self.path)?;
+        // For everyone to read.
+        runtime_file::write(&self.path, &map, 0o644)?;
+        runtime_file::write_text(&self.path.with_extension("env"), &environment(&map), 0o644)?;
         self.written = Some(map);
         Ok(())
     }
@@ -88,11 +93,9 @@ impl MapFile {
     /// # Errors
     /// If there is one and it cannot be read.
     pub fn held(&self) -> io::Result<Held> {
-        let text = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::new()),
-            text => text?,
+        let Some(map) = runtime_file::read::<Map>(&self.path)? else {
+            return Ok(Held::new());
         };
-        let map: Map = serde_json::from_slice(&text)?;
         let addresses = |entry: Entry| -> BTreeSet<_> { entry.addresses.into_iter().collect() };
         Ok(map
             .mappings
@@ -102,9 +105,60 @@ impl MapFile {
     }
 }
 
+/// The addresses of each mapping that is bound as a shell's variables, which systemd
+/// takes as an environment file as well. A variable that two mappings would have is
+/// neither's.
+fn environment(map: &Map) -> String {
+    let variable =
+        |name: &str| format!("VFIO_BINDD_MAPPING_{}", name.replace('-', "_")).to_uppercase();
+    let mut text = format!("VFIO_BINDD_GENERATION={}\n", map.generation);
+    for (name, entry) in &map.mappings {
+        let own = variable(name);
+        let mut others = map.mappings.keys().filter(|other| *other != name);
+        if let Some(other) = others.find(|other| variable(other) == own) {
+            text += &format!("# {own} would be both {name} and {other}\n");
+        } else if entry.state == MappingState::Bound.as_str() {
+            let addresses: Vec<_> = entry.addresses.iter().map(Address::to_string).collect();
+            text += &format!("{own}=\"{}\"\n", addresses.join(" "));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
+
+    #[test]
+    fn shells_get_the_addresses_of_what_is_bound() {
+        let entry = |state: &str, addresses: &[&str]| Entry {
+            state: state.to_owned(),
+            addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
+            claims: BTreeMap::new(),
+        };
+        let map = Map {
+            generation: 7,
+            state: "degraded".to_owned(),
+            mappings: BTreeMap::from([
+                (
+                    "gpu-0".to_owned(),
+                    entry("bound", &["0000:01:00.0", "0000:01:00.1"]),
+                ),
+                ("nic".to_owned(), entry("pending", &["0000:02:00.0"])),
+                ("a-b".to_owned(), entry("bound", &["0000:03:00.0"])),
+                ("a_b".to_owned(), entry("bound", &["0000:04:00.0"])),
+            ]),
+        };
+        assert_eq!(
+            environment(&map),
+            "VFIO_BINDD_GENERATION=7\n\
+             # VFIO_BINDD_MAPPING_A_B would be both a-b and a_b\n\
+             # VFIO_BINDD_MAPPING_A_B would be both a_b and a-b\n\
+             VFIO_BINDD_MAPPING_GPU_0=\"0000:01:00.0 0000:01:00.1\"\n"
+        );
+    }
 
     #[test]
     fn what_was_written_is_held() {

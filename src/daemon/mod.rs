@@ -4,6 +4,7 @@
 mod answers;
 pub mod args;
 mod callers;
+mod claims;
 mod coldplug;
 mod config;
 mod errands;
@@ -15,6 +16,7 @@ pub mod log;
 pub mod map_file;
 pub mod notify;
 pub mod run;
+mod runtime_file;
 mod survey;
 mod undo;
 mod verdicts;

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{notify, work::Work};
 use crate::{
-    bus::publish,
+    bus::{publish, request::Request},
     engine::{event::Event, snapshot::Snapshot},
     kernel::uevent::{Heard, Monitor},
 };
@@ -122,7 +122,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 fn serve(
     address: Option<String>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    requests: mpsc::Sender<publish::Request>,
+    requests: mpsc::Sender<Request>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,9 +1,17 @@
 //! Events and effects: all that passes between the engine and the world.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
-    report::Report, restore::Returned, snapshot::Snapshot, target::Target, undo::Unrestored,
+    claims::{Asked, Claim, Unclaimed, User},
+    report::Report,
+    restore::Returned,
+    snapshot::Snapshot,
+    target::Target,
+    undo::Unrestored,
 };
 use crate::{
     pci::{
@@ -74,6 +82,36 @@ pub enum Event {
     /// The journal has the function no longer as given back; whether it still
     /// has an entry of it, or why that did not work.
     Retaken(Address, Result<bool, String>),
+    /// What was claimed of an earlier daemon of this boot, at the start.
+    Claimed(Vec<Claim>),
+    /// Somebody wants functions of a mapping; answer with [`Effect::Granted`].
+    Claim {
+        /// Who is answered.
+        asker: u64,
+        /// What they want.
+        asked: Asked,
+    },
+    /// Somebody wants what an owner has freed; answer with [`Effect::Freed`].
+    Release {
+        /// Who is answered.
+        asker: u64,
+        /// Whose claims.
+        owner: String,
+        /// The user who asks.
+        uid: u32,
+    },
+    /// It was looked who uses functions, or that could not be found out.
+    Users(Result<BTreeMap<Address, User>, String>),
+    /// The lifetime of the claim with this serial number is over.
+    ClaimOver(u64),
+    /// The daemon is on this bus, and these connections are not, or no more: the
+    /// bus's id, and their unique names.
+    CallersLeft {
+        /// The bus.
+        bus: String,
+        /// Who left.
+        names: BTreeSet<String>,
+    },
     /// Helpers of an earlier daemon are still at these, at the start.
     Unfinished(Vec<(Address, Unfinished)>),
     /// Such a helper ended.
@@ -219,6 +257,26 @@ pub enum Effect {
         asker: u64,
         /// That it is done, or why not.
         result: Result<(), Unrestored>,
+    },
+    /// Look who uses these; answer with [`Event::Users`].
+    FindUsers(Vec<Address>),
+    /// Keep the claims for the next daemon of this boot.
+    KeepClaims(Vec<Claim>),
+    /// Say when the claim's lifetime is over, with [`Event::ClaimOver`].
+    Watch(Claim),
+    /// Tell this to the one who claimed.
+    Granted {
+        /// Who asked.
+        asker: u64,
+        /// The functions, or why there are none.
+        result: Result<Vec<Address>, Unclaimed>,
+    },
+    /// Tell this to the one who released.
+    Freed {
+        /// Who asked.
+        asker: u64,
+        /// That it is done, or why not.
+        result: Result<(), Unclaimed>,
     },
     /// Keep this for the next boot.
     Remember(Memory),

@@ -73,6 +73,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let known = self.inventory.take();
+        let listed = scanned.is_ok();
         let mut inventory = match scanned {
             Ok(inventory) => inventory,
             Err(text) => {
@@ -88,9 +89,15 @@ impl State {
                         new.inspection.clone_from(&function.inspection);
                         self.stale.insert(function.address);
                     }
-                    _ => self.undo.forget(function.address),
+                    _ => {
+                        self.undo.forget(function.address);
+                        self.claims.forget(function.address);
+                    }
                 }
             }
+        }
+        if listed {
+            self.claims.keep_only(&inventory);
         }
         self.inventory = Some(inventory);
         self.scanning = false;
@@ -129,6 +136,7 @@ impl State {
             Some(_) => {
                 self.retries.forget(address);
                 self.undo.forget(address);
+                self.claims.forget(address);
                 self.vouched.forget(address);
             }
             None => {}
@@ -253,6 +261,7 @@ impl State {
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);
         }
+        self.claims.forget(address);
         self.retries.forget(address);
         self.undo.forget(address);
         self.stale.remove(&address);

@@ -1,6 +1,7 @@
 //! The reconciler: events in, effects out. Synchronous; no IO, no clock, no lock.
 
 mod arrival;
+pub mod claims;
 mod coldplug;
 pub mod event;
 mod flight;

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    claims::Claims,
     coldplug::{Coldplug, UDEV_FIRST},
     flight::{Flights, Retries},
     snapshot::{
@@ -29,6 +30,7 @@ pub(super) struct View<'a> {
     pub(super) flights: &'a Flights,
     pub(super) retries: &'a Retries,
     pub(super) undo: &'a Undo,
+    pub(super) claims: &'a Claims,
     pub(super) coldplug: Coldplug,
     pub(super) first_pass_over: bool,
     /// What became of functions that mappings had before this boot.
@@ -39,13 +41,17 @@ pub(super) struct View<'a> {
 
 impl View<'_> {
     pub(super) fn snapshot(&self) -> Snapshot {
+        let owners = self.claims.owners();
         let mappings: BTreeMap<_, _> = self
             .policy
             .mappings
             .iter()
             .filter_map(|(name, mapping)| {
                 let plan = self.plan.mappings.get(name)?;
-                Some((name.clone(), self.mapping(&mapping.description, plan)))
+                Some((
+                    name.clone(),
+                    self.mapping(&mapping.description, plan, &owners),
+                ))
             })
             .collect();
         let (state, reason) = self.daemon(&mappings);
@@ -63,6 +69,7 @@ impl View<'_> {
                 .filter(|drift| self.policy.mappings.contains_key(&drift.mapping))
                 .cloned()
                 .collect(),
+            claims: self.claims.all().to_vec(),
             plan: self.plan.clone(),
             basis: Some(Basis {
                 inventory: self.inventory.clone(),
@@ -92,7 +99,13 @@ impl View<'_> {
         (state, reason)
     }
 
-    fn mapping(&self, description: &str, plan: &MappingPlan) -> MappingView {
+    fn mapping(
+        &self,
+        description: &str,
+        plan: &MappingPlan,
+        owners: &BTreeMap<Address, String>,
+    ) -> MappingView {
+        let owner = |address| Some((address, owners.get(&address)?.clone()));
         let (state, reason) = match plan.verdict {
             Verdict::Absent => (MappingState::Absent, plan.reason.clone()),
             Verdict::Refused => (MappingState::Refused, plan.reason.clone()),
@@ -104,6 +117,7 @@ impl View<'_> {
             state,
             reason,
             addresses: plan.addresses().collect(),
+            claims: plan.addresses().filter_map(owner).collect(),
         }
     }
 

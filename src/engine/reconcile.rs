@@ -71,6 +71,7 @@ impl State {
             flights: &self.flights,
             retries: &self.retries,
             undo: &self.undo,
+            claims: &self.claims,
             coldplug: self.coldplug,
             first_pass_over: self.first_pass_over,
             drift: self.drift.as_deref().unwrap_or_default(),
@@ -181,7 +182,8 @@ impl State {
             let same_words = before.is_some_and(|before| {
                 // How far the work on it is, is not worth a line each time.
                 let counts = mapping.state == MappingState::Pending;
-                before.state == mapping.state && (counts || before == mapping)
+                let same = before.reason == mapping.reason && before.addresses == mapping.addresses;
+                before.state == mapping.state && (counts || same)
             });
             if !same_words {
                 effects.push(Effect::Report(Report::Mapping {

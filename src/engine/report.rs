@@ -2,6 +2,8 @@
 //!
 //! Data only; `daemon::journal` words them and gives them their message IDs.
 
+use std::collections::BTreeSet;
+
 use crate::{engine::snapshot::MappingState, pci::address::Address};
 
 /// One thing that happened.
@@ -43,6 +45,24 @@ pub enum Report {
         text: String,
         /// Seconds until it is tried again.
         retry_in_secs: u64,
+    },
+    /// An owner has functions of a mapping.
+    Claimed {
+        /// The mapping.
+        mapping: String,
+        /// Who has them.
+        owner: String,
+        /// The functions.
+        addresses: BTreeSet<Address>,
+    },
+    /// An owner has them no more.
+    Unclaimed {
+        /// The mapping.
+        mapping: String,
+        /// Who had them.
+        owner: String,
+        /// The functions.
+        addresses: BTreeSet<Address>,
     },
     /// The host has a function back as it was.
     Restored {

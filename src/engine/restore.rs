@@ -108,6 +108,10 @@ impl State {
                 self.policy.as_deref(),
             )
         };
+        let all = all.and_then(|all| match self.claims.objection(&all) {
+            Some(text) => Err(Unrestored::Refused(text)),
+            None => Ok(all),
+        });
         let all = match all {
             Ok(all) => all,
             Err(no) => {

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
 
+use super::claims::Claim;
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
     policy::{drift::Drift, model::Policy, plan::Plan},
@@ -106,6 +107,8 @@ pub struct Snapshot {
     pub left_over: Vec<Address>,
     /// What became of functions that mappings had before this boot.
     pub drift: Vec<Drift>,
+    /// Who has functions of mappings for themselves.
+    pub claims: Vec<Claim>,
     /// The whole plan.
     pub plan: Plan,
     /// What the plan was made of, `None` before there was one.
@@ -135,6 +138,8 @@ pub struct MappingView {
     /// The chosen functions in the order of their addresses. Only a state of
     /// [`MappingState::Bound`] says that they can be used.
     pub addresses: Vec<Address>,
+    /// Who has which of them for themselves, whatever mapping they claimed it of.
+    pub claims: BTreeMap<Address, String>,
 }
 
 /// A function as it is published.
@@ -163,6 +168,7 @@ impl Snapshot {
             functions: BTreeMap::new(),
             left_over: Vec::new(),
             drift: Vec::new(),
+            claims: Vec::new(),
             plan: Plan::default(),
             basis: None,
         }

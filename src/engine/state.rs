@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    claims::{Claims, Lifetime},
     coldplug::Coldplug,
     event::{Effect, Event},
     flight::{Flights, Retries},
@@ -67,6 +68,7 @@ pub struct State {
     pub(super) drift: Option<Vec<Drift>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) undo: Undo,
+    pub(super) claims: Claims,
     pub(super) withheld: Withheld,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
@@ -107,6 +109,7 @@ impl State {
             drift: None,
             snapshot: Arc::new(Snapshot::starting()),
             undo: Undo::default(),
+            claims: Claims::default(),
             withheld: Withheld::default(),
             journal_awaited: false,
             coldplug: Coldplug::default(),
@@ -204,6 +207,22 @@ impl State {
                 self.restored(address, returned, now, &mut effects);
             }
             Event::Retaken(address, result) => self.retaken(address, result, now, &mut effects),
+            Event::Claimed(claims) => effects.extend(self.recall_claims(claims, now)),
+            Event::Claim { asker, asked } => self.claim(asker, asked, &mut effects),
+            Event::Release { asker, owner, uid } => {
+                let result = self.release(&owner, uid, now, &mut effects);
+                effects.push(Effect::Freed { asker, result });
+            }
+            Event::Users(users) => self.users_found(&users, now, &mut effects),
+            Event::ClaimOver(serial) => {
+                self.claims_over(now, &mut effects, |claim| claim.serial == serial);
+            }
+            Event::CallersLeft { bus, names } => {
+                self.claims_over(now, &mut effects, |claim| match &claim.lifetime {
+                    Lifetime::Caller { name, bus: on } => *on != bus || names.contains(name),
+                    _ => false,
+                });
+            }
             Event::Unfinished(all) => self.take_over(all, now),
             Event::Finished(address) => self.finished(address, now, &mut effects),
             Event::Holders(address, holders) => {
@@ -218,6 +237,7 @@ impl State {
             }
             Event::Tick => {}
         }
+        self.keep_shrunk_claims(now, &mut effects);
         self.expire(now, &mut effects);
         self.dispatch_returns(now, &mut effects);
         let due = self.reconcile_at.is_some_and(|at| at <= now)

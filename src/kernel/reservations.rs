@@ -17,13 +17,21 @@ const FILE: &str = "/run/qemu-server/pci-id-reservations";
 /// Who has one of `addresses` reserved now, as a clause about that function,
 /// or that it cannot be told; `None` if nobody has.
 pub(super) fn reserved(host: &dyn Host, addresses: &[Address]) -> Option<(Address, String)> {
+    reservation(host, addresses).map(|(address, _, text)| (address, text))
+}
+
+/// The same, with the number of the virtual machine that has it.
+pub(super) fn reservation(
+    host: &dyn Host,
+    addresses: &[Address],
+) -> Option<(Address, Option<u64>, String)> {
     let first = *addresses.first()?;
     let text = match host.read(FILE) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             let text = format!("may be reserved by Proxmox VE: {FILE}: {}", words(&error));
-            return Some((first, text));
+            return Some((first, None, text));
         }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -42,7 +50,7 @@ pub(super) fn reserved(host: &dyn Host, addresses: &[Address]) -> Option<(Addres
         Until::Time(_) => format!("is reserved by Proxmox VE for the start of VM {vm}"),
         Until::Ended(pid) => format!("is reserved by Proxmox VE for VM {vm} (pid {pid})"),
     };
-    Some((reservation.address, text))
+    Some((reservation.address, Some(vm), text))
 }
 
 #[derive(Debug, PartialEq, Eq)]

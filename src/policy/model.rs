@@ -34,6 +34,27 @@ pub struct Policy {
     pub mappings: BTreeMap<String, Mapping>,
     /// What is never touched, whatever a mapping says.
     pub protect: Vec<Selector>,
+    /// How Proxmox VE's resource mappings are kept in step.
+    pub proxmox: Proxmox,
+}
+
+/// How Proxmox VE's resource mappings are kept in step (`[proxmox]`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proxmox {
+    /// Whether they are.
+    pub sync: bool,
+    /// Which of this node's entries are replaced.
+    pub replace: Replace,
+}
+
+/// Which of this node's entries in a resource mapping are replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// Those that vfio-bindd wrote.
+    #[default]
+    Own,
+    /// All of them.
+    Node,
 }
 
 impl Policy {
@@ -70,6 +91,8 @@ pub struct Mapping {
     pub allow: BTreeSet<Guard>,
     /// Whether refused candidates are passed over instead of refusing all.
     pub partial: bool,
+    /// The ID of the resource mapping of Proxmox VE that is kept in step with it.
+    pub proxmox: Option<String>,
 }
 
 /// What is taken of a matched device.

@@ -11,6 +11,7 @@ mod support;
 mod tree;
 
 mod answers;
+mod claims;
 mod client;
 mod ctl;
 mod daemon;
@@ -20,6 +21,7 @@ mod life;
 mod objects;
 mod private_bus;
 mod program;
+mod proxmox;
 mod reload;
 mod requests;
 mod restore;

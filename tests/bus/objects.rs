@@ -266,6 +266,7 @@ async fn every_fact_is_readable() {
         read("/mapping/nic", "Mapping"),
         [
             "Addresses=[\"0000:01:00.0\"]",
+            "Claims=@a{ss} {}",
             "Description=\"the uplink\"",
             "Name=\"nic\"",
             "Reason=\"1 passed over\"",

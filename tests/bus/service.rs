@@ -1,13 +1,13 @@
 //! The bus layer by itself: the test is the daemon's loop.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 use vfio_bindd::{
-    bus::publish::{self, Request},
+    bus::{publish, request::Request},
     engine::snapshot::{
         DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
     },
@@ -59,6 +59,7 @@ pub(crate) fn view(state: MappingState, reason: &str, addresses: &[&str]) -> Map
         state,
         reason: reason.to_owned(),
         addresses: addresses.iter().map(|address| at(address)).collect(),
+        claims: BTreeMap::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vfio_bindd::{
     engine::{
+        claims::{Claim, Unclaimed, User},
         event::{Effect, Event, Outcome, Unfinished},
         report::Report,
         snapshot::{MappingState, Snapshot},
@@ -48,6 +49,18 @@ pub(crate) struct Host {
     pub(crate) variants: Vec<(Address, bool)>,
     /// Which functions udev need not wait for any more.
     pub(crate) settled: Vec<Address>,
+    /// Who uses which function, or why that cannot be said.
+    pub(crate) users: Result<BTreeMap<Address, User>, String>,
+    /// Looks at who uses functions that are not answered yet, if they wait.
+    pub(crate) looks: Option<Vec<Vec<Address>>>,
+    /// What askers were told.
+    pub(crate) granted: BTreeMap<u64, Result<Vec<Address>, Unclaimed>>,
+    /// The same of those who released.
+    pub(crate) freed: BTreeMap<u64, Result<(), Unclaimed>>,
+    /// The claims that the next daemon is told.
+    pub(crate) claims: Vec<Claim>,
+    /// Whose ends are watched.
+    pub(crate) watched: Vec<Claim>,
 }
 
 impl Host {
@@ -76,6 +89,12 @@ impl Host {
             asked: Vec::new(),
             variants: Vec::new(),
             settled: Vec::new(),
+            users: Ok(BTreeMap::new()),
+            looks: None,
+            granted: BTreeMap::new(),
+            freed: BTreeMap::new(),
+            claims: Vec::new(),
+            watched: Vec::new(),
         }
     }
 
@@ -154,6 +173,29 @@ impl Drive for Host {
             }
             Effect::Settled(address) => {
                 self.settled.push(*address);
+                None
+            }
+            Effect::FindUsers(addresses) => {
+                if let Some(looks) = &mut self.looks {
+                    looks.push(addresses.clone());
+                    return None;
+                }
+                Some(Event::Users(self.users.clone()))
+            }
+            Effect::KeepClaims(claims) => {
+                self.claims.clone_from(claims);
+                None
+            }
+            Effect::Watch(claim) => {
+                self.watched.push(claim.clone());
+                None
+            }
+            Effect::Granted { asker, result } => {
+                self.granted.insert(*asker, result.clone());
+                None
+            }
+            Effect::Freed { asker, result } => {
+                self.freed.insert(*asker, result.clone());
                 None
             }
             // Restores are in tests/restore.rs, what is kept in drift.rs and early/.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by a panic")]
 
+mod claims;
 #[path = "../support/drive.rs"]
 mod drive;
 mod host;

@@ -127,6 +127,7 @@ pub(crate) fn mapping(terms: Vec<Term>) -> Mapping {
         group: GroupRule::Refuse,
         allow: BTreeSet::new(),
         partial: false,
+        proxmox: None,
     }
 }
 
@@ -137,6 +138,7 @@ pub(crate) fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
             .map(|(name, mapping)| (name.to_owned(), mapping))
             .collect::<BTreeMap<_, _>>(),
         protect: Vec::new(),
+        proxmox: vfio_bindd::policy::model::Proxmox::default(),
     }
 }
 

@@ -80,6 +80,14 @@ impl Work {
             Effect::Finished(address) => self.helpers.over(address),
             Effect::Settled(address) => self.hotplug.settled(address),
             Effect::FindHolders(address) => self.helpers.find_holders(address),
+            Effect::FindUsers(addresses) => {
+                self.claims.bury();
+                self.helpers.find_users(addresses);
+            }
+            Effect::KeepClaims(claims) => self.claims.keep(&claims),
+            Effect::Watch(claim) => self.claims.watch(&claim),
+            Effect::Granted { asker, result } => self.claims.granted(asker, result),
+            Effect::Freed { asker, result } => self.claims.freed(asker, result),
             Effect::Answer { asker, result } => self.undo.answer(asker, result),
             Effect::Remember(memory) => {
                 if let Some(memories) = &self.memories {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     callers::Waiting,
+    claims::Claims,
     coldplug, config,
     helpers::{self, Helpers},
     hotplug::{Arrival, Hotplug},
@@ -27,7 +28,7 @@ use super::{
     verdicts::Verdicts,
 };
 use crate::{
-    bus::publish::Request,
+    bus::request::Request,
     engine::{event::Event, snapshot::Snapshot, state::State},
     kernel::sysfs::HostSysfs,
     policy::{drift::Memory, resolve::Held},
@@ -55,6 +56,7 @@ pub(super) struct Work {
     rescans: Waiting,
     reloads: Waiting,
     undo: Undo,
+    claims: Claims,
     hotplug: Hotplug,
 }
 
@@ -94,6 +96,7 @@ impl Work {
             started: Instant::now(),
             state,
             helpers: Helpers::new(pool, directory, events.clone()),
+            claims: Claims::new(directory, events.clone()),
             sysfs: Arc::new(HostSysfs::new(&options.sysfs_root)),
             options,
             events,
@@ -137,6 +140,13 @@ impl Work {
                 Some(Event::RescanTake)
             }
             Request::Restore(target, waiting) => self.undo.ask(target, waiting),
+            Request::Claim(wish, claimer) => self.claims.claim(*wish, claimer),
+            Request::Release {
+                owner,
+                uid,
+                releaser,
+            } => Some(self.claims.release(owner, uid, releaser)),
+            Request::CallersLeft { bus, names } => Some(Event::CallersLeft { bus, names }),
         }
     }
 
@@ -147,10 +157,13 @@ impl Work {
         Event::Arrived(address)
     }
 
-    /// Leaves alone what helpers of an earlier daemon are still at.
+    /// Leaves alone what helpers of an earlier daemon are still at, and what was
+    /// claimed of it.
     pub(super) fn take_over(&mut self) {
         let unfinished = self.helpers.take_over();
         self.handle(Event::Unfinished(unfinished));
+        let claims = self.claims.recall();
+        self.handle(Event::Claimed(claims));
     }
 
     /// Reads the undo journal, if there is one, beside the loop. Until it is read

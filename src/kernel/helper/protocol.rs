@@ -1,7 +1,7 @@
 //! What a helper is asked and what it answers: one JSON document a line. The
 //! first one says which [`super::process::Process`] it is.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     kernel::{
         inspect::Wanted,
         order::{Order, Outcome, Return, Returned},
-        usage::Handles,
+        usage::{Handles, User},
     },
     pci::{address::Address, function::Inspection, usage::Fact},
 };
@@ -46,6 +46,11 @@ pub enum Request {
         /// What was taken down before.
         before: Handles,
     },
+    /// Say who uses functions that vfio has. Takes no lock of theirs.
+    Users {
+        /// The functions.
+        addresses: Vec<Address>,
+    },
     /// Say what is wrong with the IOMMU.
     Survey,
 }
@@ -59,7 +64,7 @@ impl Request {
             Self::Apply(order) => Some(order.address),
             Self::Restore(order) => Some(order.address),
             Self::Withhold { pf, .. } => Some(*pf),
-            Self::Survey => None,
+            Self::Survey | Self::Users { .. } => None,
         }
     }
 
@@ -69,9 +74,11 @@ impl Request {
         match self {
             Self::Apply(order) => order.detach.as_ref().map(|_| order.address),
             Self::Restore(order) => Some(order.address),
-            Self::Inspect { .. } | Self::Withhold { .. } | Self::Holders { .. } | Self::Survey => {
-                None
-            }
+            Self::Inspect { .. }
+            | Self::Withhold { .. }
+            | Self::Holders { .. }
+            | Self::Users { .. }
+            | Self::Survey => None,
         }
     }
 }
@@ -93,6 +100,8 @@ pub enum Reply {
     Handles(Handles),
     /// To [`Request::Holders`]: what is open, and what could not be looked at.
     Holders(Vec<Fact>),
+    /// To [`Request::Users`]: who uses which.
+    Users(BTreeMap<Address, User>),
     /// To [`Request::Survey`]: a sentence each.
     Surveyed(Vec<String>),
 }

@@ -64,6 +64,13 @@ impl Kept {
         &self.tables
     }
 
+    /// None of them: what was closed since must be seen as well as what was opened,
+    /// and nobody sees a close.
+    fn for_now(&mut self) -> &Tables {
+        *self = Self::new();
+        &self.tables
+    }
+
     fn expire(&mut self, most: Duration) {
         if self.since.elapsed() > most {
             *self = Self::new();
@@ -108,7 +115,9 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             | Request::Holders { .. }
             | Request::Withhold { .. }
             | Request::Survey => kept.for_look(),
+            // What was opened since must be seen: something is decided by it.
             Request::Apply(_) | Request::Restore(_) => kept.for_write(),
+            Request::Users { .. } => kept.for_now(),
         };
         let near = request.address().map(|address| sysfs.near(address));
         let look = Look {
@@ -136,6 +145,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             Request::Holders { address, before } => {
                 Reply::Holders(usage::holders(look, address, &before))
             }
+            Request::Users { addresses } => Reply::Users(usage::users(look, &addresses)),
             Request::Survey => Reply::Surveyed(survey(look)?),
         };
         say(&mut answers, &reply)?;

@@ -16,16 +16,22 @@ mod storage;
 mod system;
 mod usb;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap};
+
+use serde::{Deserialize, Serialize};
 
 use self::below::{Device, below};
 pub use self::holders::{Handle, Handles, handles, holders};
 use super::{
     host::Host,
+    reservations,
     sysfs::{Sysfs, function_dir, link_name, text},
     variant,
 };
-use crate::pci::{address::Address, function::is_vfio_driver, id::ClassCode, usage::Fact};
+use crate::{
+    pci::{address::Address, function::is_vfio_driver, id::ClassCode, usage::Fact},
+    policy::guard,
+};
 
 /// What is read once for many functions.
 #[derive(Debug, Default)]
@@ -140,6 +146,34 @@ pub fn usage(look: Look<'_>, address: Address) -> Vec<Fact> {
         }
     }
     unchecked("what hangs below it changes all the time".to_owned())
+}
+
+/// Who uses a function that vfio has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// A clause about the function.
+    pub clause: String,
+    /// The virtual machine of Proxmox VE that has it reserved, if that is all.
+    pub vm: Option<u64>,
+}
+
+/// Who uses which of the functions that vfio has. What cannot be told counts as
+/// used.
+#[must_use]
+pub fn users(look: Look<'_>, addresses: &[Address]) -> BTreeMap<Address, User> {
+    let user = |address: &Address| {
+        let open = nodes::vfio(look, &function_dir(*address));
+        let open = open.first().map(|fact| User {
+            clause: format!("is in use: {}", guard::judge(fact).1),
+            vm: None,
+        });
+        let reserved = || {
+            let (_, vm, clause) = reservations::reservation(look.host, &[*address])?;
+            Some(User { clause, vm })
+        };
+        Some((*address, open.or_else(reserved)?))
+    };
+    addresses.iter().filter_map(user).collect()
 }
 
 fn unchecked(text: String) -> Vec<Fact> {

@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "group",
     "allow",
     "partial",
+    "proxmox",
 ];
 
 /// Checks a mapping's name by Proxmox's rule (pve-configid).
@@ -65,6 +66,7 @@ pub(super) fn mapping(
         group: GroupRule::default(),
         allow: BTreeSet::new(),
         partial: false,
+        proxmox: None,
     };
     for (key, value) in table {
         setting(reader, &mut mapping, key, value);
@@ -99,8 +101,25 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         }
         "allow" => mapping.allow = allow(reader, value),
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),
+        "proxmox" => mapping.proxmox = proxmox(reader, value),
         _ => reader.unknown_key(key, "in a mapping", KEYS),
     }
+}
+
+/// The ID of a resource mapping, by Proxmox's rule (pve-configid).
+fn proxmox(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
+    let wanted = "the ID of a resource mapping of Proxmox VE: a letter, then at least one more \
+                  letter, digit, _ or -";
+    let id = reader.string("proxmox", value, wanted)?.to_owned();
+    let mut rest = id.chars();
+    let first = rest.next().is_some_and(|c| c.is_ascii_alphabetic());
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if first && id.len() > 1 && rest.all(fits) {
+        return Some(id);
+    }
+    let message = format!("`proxmox` is \"{id}\"; expected {wanted}");
+    reader.error(value.span(), message, None);
+    None
 }
 
 fn driver(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<DriverChoice> {

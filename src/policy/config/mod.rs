@@ -17,9 +17,9 @@ use toml::de::DeTable;
 pub use self::diagnostic::Diagnostic;
 use self::{
     diagnostic::File,
-    reader::{Reader, Value},
+    reader::{Key, Reader, Value},
 };
-use super::model::Policy;
+use super::model::{Mapping, Policy, Replace};
 
 /// One config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +111,45 @@ fn document(
                         defined.insert(text.clone(), place);
                     }
                     if let Some(mapping) = mapping::mapping(reader, name, value) {
+                        paired(reader, &mapping, name, policy);
                         policy.mappings.insert(text, mapping);
                     }
                 }
             }
             "protect" => protect(reader, value, policy),
-            _ => reader.unknown_key(key, "at the top level", &["mapping", "protect"]),
+            "proxmox" => proxmox(reader, value, policy),
+            _ => reader.unknown_key(key, "at the top level", &["mapping", "protect", "proxmox"]),
+        }
+    }
+}
+
+/// A resource mapping of Proxmox VE that is kept in step with two would go back and
+/// forth.
+fn paired(reader: &mut Reader<'_>, mapping: &Mapping, name: &Key<'_>, policy: &Policy) {
+    let id = mapping.proxmox.as_ref();
+    let mut others = policy.mappings.iter();
+    let other = others.find(|(other, one)| {
+        id.is_some() && one.proxmox.as_ref() == id && other.as_str() != name.get_ref().as_ref()
+    });
+    if let (Some(id), Some((other, _))) = (id, other) {
+        let message = format!("mapping `{}` has `proxmox = \"{id}\"`", name.get_ref());
+        let help = format!("mapping `{other}` has it already; a resource mapping belongs to one");
+        reader.error(name.span(), message, Some(help));
+    }
+}
+
+fn proxmox(reader: &mut Reader<'_>, value: &Value<'_>, policy: &mut Policy) {
+    let Some(table) = reader.table(value, "proxmox") else {
+        return;
+    };
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "sync" => policy.proxmox.sync = reader.boolean("sync", value).unwrap_or_default(),
+            "replace" => {
+                let known = [("own", Replace::Own), ("node", Replace::Node)];
+                policy.proxmox.replace = reader.word("replace", value, &known).unwrap_or_default();
+            }
+            _ => reader.unknown_key(key, "in [proxmox]", &["sync", "replace"]),
         }
     }
 }

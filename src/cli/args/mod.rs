@@ -1,10 +1,17 @@
 //! The client's command line.
 
+mod claim;
+mod proxmox;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::{
+    claim::Claim,
+    proxmox::{Hook, Proxmox},
+};
 use crate::{pci::address::Address, policy::explain::Target};
 
 /// Asks vfio-bindd which PCI functions mappings resolve to. See vfio-bindctl(1).
@@ -126,6 +133,13 @@ pub enum Verb {
     },
     /// Give functions back to the host, with the driver that they had
     Restore(Wanted),
+    /// Have functions of a mapping for one owner, and print where they are
+    Claim(Claim),
+    /// Free all that an owner has
+    Release {
+        /// The owner
+        owner: String,
+    },
     /// Take at boot what no driver has yet (for vfio-bindd-early.service)
     Early {
         /// Only say what would be taken
@@ -135,6 +149,14 @@ pub enum Verb {
         #[arg(long, hide = true)]
         worker: bool,
     },
+    /// Be what a hypervisor calls when a guest starts and stops
+    #[command(subcommand)]
+    Hook(Hook),
+    /// Work with Proxmox VE
+    #[command(subcommand)]
+    Proxmox(Proxmox),
+    /// Answer a query of Terraform's external data source
+    Terraform,
     /// Wait until the daemon is done with a function that was plugged in (for the
     /// udev rule)
     Hotplug {
@@ -184,7 +206,7 @@ pub enum Format {
     Json,
 }
 
-/// `10s`, `500ms`, `2min`, or seconds without a unit, as systemd.time(7).
+/// `10s`, `500ms`, `2min`, `1h`, or seconds without a unit, as systemd.time(7).
 fn duration(text: &str) -> Result<Duration, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -195,6 +217,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => Some(1),
         "" | "s" => Some(1000),
         "min" => Some(60_000),
+        "h" => Some(3_600_000),
         _ => None,
     };
     number
@@ -217,6 +240,7 @@ mod tests {
             ("10", 10_000),
             ("500ms", 500),
             ("2min", 120_000),
+            ("1h", 3_600_000),
             ("0", 0),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");

@@ -1,0 +1,59 @@
+//! `check`: whether the config, or a file that is to be one, can be used.
+
+use std::{
+    io::{Stdout, Write as _},
+    path::Path,
+};
+
+use serde_json::json;
+
+use super::{
+    commands::{print_json, tell},
+    exit::{Exit, Stop},
+    local,
+};
+use crate::policy::config::parse;
+
+/// Reads the files and says what is wrong with them, or nothing.
+pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
+    let sources = local::sources(file)?;
+    let result = parse(&sources);
+    // Of the config that images are made with.
+    if file.is_none() && result.is_ok() {
+        local::older_image().iter().for_each(|text| tell(text));
+    }
+    if json {
+        let none = Vec::new();
+        let (valid, errors, mappings) = match &result {
+            Ok(config) => {
+                let names: Vec<_> = config.policy.mappings.keys().collect();
+                (true, none.as_slice(), names)
+            }
+            Err(errors) => (false, errors.diagnostics(), Vec::new()),
+        };
+        let files: Vec<_> = sources.iter().map(|source| &source.name).collect();
+        print_json(
+            out,
+            &json!({
+                "valid": valid, "files": files, "mappings": mappings,
+                "errors": errors,
+            }),
+        )?;
+        return result
+            .map(|_| ())
+            .map_err(|_| Stop::new(Exit::Usage, String::new()));
+    }
+    let config = result.map_err(|errors| local::invalid(&errors))?;
+    let files = match sources.as_slice() {
+        [] => "no config file; the empty config".to_owned(),
+        sources => {
+            let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
+            names.join(", ")
+        }
+    };
+    let mappings = match config.policy.mappings.len() {
+        1 => "1 mapping".to_owned(),
+        count => format!("{count} mappings"),
+    };
+    Ok(writeln!(out, "{files}: ok, {mappings}")?)
+}

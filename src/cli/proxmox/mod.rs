@@ -1,0 +1,127 @@
+//! Proxmox VE: its files, its command, and what of them vfio-bindd keeps.
+//!
+//! Owns the places. What the texts mean is `hooks::proxmox`'s.
+
+mod enable;
+mod hook;
+mod remembered;
+mod sync;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Stdout},
+    path::{Path, PathBuf},
+};
+
+use self::{
+    hook::Places,
+    sync::{Mode, sync},
+};
+use super::{
+    args::{Hook, Proxmox},
+    exit::Stop,
+};
+use crate::hooks::proxmox::{
+    guest::{self, Guest},
+    sections,
+};
+
+/// Does what a hypervisor's call is for.
+pub(super) async fn hook(
+    hook: Hook,
+    sysfs: &Path,
+    bus: Option<&str>,
+    config: Option<&Path>,
+) -> Result<(), Stop> {
+    let Hook::Proxmox {
+        vm,
+        phase,
+        timeout,
+        root,
+    } = hook;
+    let places = Places {
+        root: &root,
+        sysfs,
+        bus,
+        config,
+    };
+    hook::hook(&places, vm, &phase, timeout).await
+}
+
+/// Does what somebody wants done with Proxmox VE.
+pub(super) async fn run(
+    out: &mut Stdout,
+    verb: Proxmox,
+    sysfs: &Path,
+    bus: Option<&str>,
+    config: Option<&Path>,
+) -> Result<(), Stop> {
+    match verb {
+        Proxmox::Sync {
+            dry_run,
+            auto,
+            root,
+        } => {
+            let places = Places {
+                root: &root,
+                sysfs,
+                bus,
+                config,
+            };
+            sync(out, &places, Mode { dry_run, auto }).await
+        }
+        Proxmox::Enable { vm, root } => enable::enable(out, &root, vm),
+    }
+}
+
+/// This node, by its files.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// What to use as `/`.
+    root: PathBuf,
+    /// Its name: the host's, without a domain (pve-common, `PVE::INotify::nodename`).
+    pub(super) name: String,
+}
+
+impl Node {
+    pub(super) fn new(root: &Path) -> Self {
+        let system = rustix::system::uname();
+        let host = system.nodename().to_string_lossy();
+        let name = host.split('.').next().unwrap_or_default();
+        Self {
+            root: root.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A guest's config, `None` if the guest is none of QEMU's.
+    fn guest(&self, vm: u32) -> Result<Option<Guest>, Stop> {
+        let path = self.path(&format!("etc/pve/qemu-server/{vm}.conf"));
+        let Some(text) = read(&path)? else {
+            return Ok(None);
+        };
+        let guest = guest::parse(&text)
+            .map_err(|error| Stop::failure(format!("{}: {error}", path.display())))?;
+        Ok(Some(guest))
+    }
+
+    /// The entries of the cluster's resource mappings.
+    fn resources(&self) -> Result<BTreeMap<String, Vec<String>>, Stop> {
+        let text = read(&self.path("etc/pve/mapping/pci.cfg"))?;
+        Ok(sections::parse(&text.unwrap_or_default()))
+    }
+}
+
+/// The file's text, `None` if there is no file.
+fn read(path: &Path) -> Result<Option<String>, Stop> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Stop::failure(format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,452 @@
+//! Proxmox VE: the hookscript against a daemon, and resource mappings against a
+//! stand-in for `pvesh`.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use vfio_bindd::{
+    bus::request::{Lasts, Request, Wish},
+    engine::{
+        claims::{Share, Unclaimed},
+        snapshot::{DaemonState, MappingState, Snapshot},
+    },
+};
+
+use crate::{
+    client::{Client, soon},
+    private_bus::{PrivateBus, is_root},
+    service::{Service, bound, snapshot, view},
+    support::at,
+    tree::Tree,
+};
+
+const NIC: &str = "0000:00:02.0";
+const OTHER: &str = "0000:00:03.0";
+const CONFIG: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\" }\nproxmox = \"nic0\"\n\
+                      [proxmox]\nsync = true\n";
+
+/// A node of a cluster.
+struct Node {
+    root: TempDir,
+    tree: Tree,
+    bus: PrivateBus,
+}
+
+impl Node {
+    /// Two NICs on vfio-pci.
+    fn new() -> Self {
+        let node = Self {
+            root: tempfile::tempdir().unwrap(),
+            tree: Tree::new(),
+            bus: PrivateBus::start(),
+        };
+        for (group, address) in [(2, NIC), (3, OTHER)] {
+            node.tree.add(address, group);
+            node.tree.bind(address);
+            node.file(&format!("dev/vfio/{group}"), "");
+        }
+        node.file("config.toml", CONFIG);
+        node
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn file(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn guest(&self, text: &str) {
+        self.file("etc/pve/qemu-server/100.conf", text);
+    }
+
+    /// The resource mappings.
+    fn mappings(&self) -> String {
+        fs::read_to_string(self.path("etc/pve/mapping/pci.cfg")).unwrap()
+    }
+
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("calls")).unwrap_or_default()
+    }
+
+    async fn ctl(&self, args: &[&str]) -> (i32, String, String) {
+        let tools = self.path("bin");
+        fs::create_dir_all(&tools).unwrap();
+        let pvesh = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/pvesh");
+        fs::copy(pvesh, tools.join("pvesh")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"));
+        command
+            .args(["--bus-address", &self.bus.address(), "--sysfs-root"])
+            .arg(self.tree.root())
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .args(args)
+            .arg("--root")
+            .arg(self.root.path())
+            .env_clear()
+            .env("PVE_ROOT", self.root.path())
+            .env("PATH", format!("{}:/usr/bin:/bin", tools.display()));
+        let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = soon(run).await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(output.stdout), text(output.stderr))
+    }
+
+    async fn hook(&self, phase: &str) -> (i32, String) {
+        let args = ["hook", "proxmox", "100", phase, "--timeout", "2s"];
+        let (code, out, err) = self.ctl(&args).await;
+        assert_eq!(out, "", "{phase}");
+        assert!(err.lines().count() <= 1, "{err}");
+        (code, err)
+    }
+
+    /// A start that is to be refused in such words; nothing is claimed.
+    async fn refuses(&self, guest: &str, words: &[&str]) {
+        self.guest(guest);
+        let (code, err) = self.hook("pre-start").await;
+        assert_eq!(code, 1, "{guest}: {err}");
+        for word in words {
+            assert!(err.contains(word), "{word} is not in {err}");
+        }
+    }
+}
+
+fn both() -> Snapshot {
+    snapshot(1, [("nic", bound(&[NIC])), ("other", bound(&[OTHER]))])
+}
+
+/// Answers claims and releases; what was asked for.
+async fn answer(service: &mut Service, answers: Vec<Result<&str, Unclaimed>>) -> Vec<Wish> {
+    let mut wishes = Vec::new();
+    for answer in answers {
+        let Request::Claim(wish, claimer) = service.request().await else {
+            unreachable!("a claim was asked for");
+        };
+        claimer
+            .send(answer.map(|address| vec![at(address)]))
+            .unwrap();
+        wishes.push(*wish);
+    }
+    wishes
+}
+
+/// Answers a release; of whom.
+async fn released(service: &mut Service) -> String {
+    let Request::Release {
+        owner, releaser, ..
+    } = service.request().await
+    else {
+        unreachable!("a release was asked for");
+    };
+    releaser.send(Ok(())).unwrap();
+    owner
+}
+
+fn these(address: &str) -> Share {
+    Share::These(BTreeSet::from([at(address)]))
+}
+
+/// This node's name, as PVE has it.
+fn node_name() -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_str().unwrap();
+    name.split('.').next().unwrap().to_owned()
+}
+
+fn entry(address: &str, group: u32) -> String {
+    let node = node_name();
+    format!(
+        "node={node},path={},id=8086:10d3,subsystem-id=8086:0000,iommugroup={group},\
+         description=vfio-bindd",
+        address.trim_end_matches(".0")
+    )
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_starts_with_what_its_config_means() {
+    if !is_root("the hook claims") {
+        return;
+    }
+    let node = Node::new();
+    let mut service = Service::start(&node.bus.address(), both());
+    let _client = Client::served(&node.bus.address()).await;
+    node.file(
+        "etc/pve/mapping/pci.cfg",
+        &format!("nic0\n\tmap {}\n\n", entry(NIC, 2)),
+    );
+    node.guest("name: web\nhostpci0: mapping=nic0,pcie=1\nhostpci1: 00:03,x-vga=1\n\n[PENDING]\n");
+    let granted = vec![Ok(NIC), Ok(OTHER)];
+    let (done, wishes) = tokio::join!(node.hook("pre-start"), answer(&mut service, granted));
+    assert_eq!(done, (0, String::new()));
+    for (wish, (mapping, address)) in wishes.iter().zip([("nic", NIC), ("other", OTHER)]) {
+        assert_eq!(
+            (wish.mapping.as_str(), &wish.share),
+            (mapping, &these(address))
+        );
+        assert_eq!(wish.owner, "pve-100");
+        assert!(matches!(wish.lasts, Lasts::For(time) if time.as_secs() == 600));
+    }
+    // As long as it runs, and no longer.
+    let pid = std::process::id();
+    node.file("run/qemu-server/100.pid", &format!("{pid}\n"));
+    let granted = vec![Ok(NIC), Ok(OTHER)];
+    let (done, wishes) = tokio::join!(node.hook("post-start"), answer(&mut service, granted));
+    assert_eq!(done.0, 0);
+    assert!(wishes.iter().all(|wish| wish.lasts == Lasts::Process(pid)));
+    let (done, owner) = tokio::join!(node.hook("post-stop"), released(&mut service));
+    assert_eq!((done, owner.as_str()), ((0, String::new()), "pve-100"));
+    // Another guest has it.
+    let text = "0000:00:02.0 is claimed by 'pve-101'";
+    let taken = vec![Ok(NIC), Err(Unclaimed::NoneFree(text.to_owned()))];
+    let refused = async {
+        answer(&mut service, taken).await;
+        released(&mut service).await
+    };
+    let (done, owner) = tokio::join!(node.hook("pre-start"), refused);
+    assert_eq!(done, (1, format!("vfio-bindctl: {text}\n")));
+    assert_eq!(owner, "pve-100", "what it had claimed by then is free");
+    for phase in ["pre-stop", "pre-migrate", ""] {
+        assert_eq!(node.hook(phase).await, (0, String::new()), "{phase}");
+    }
+    assert!(service.requests.is_empty());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
+    if !is_root("the hook claims") {
+        return;
+    }
+    let node = Node::new();
+    let mut service = Service::start(&node.bus.address(), both());
+    let _client = Client::served(&node.bus.address()).await;
+    node.file(
+        "etc/pve/mapping/pci.cfg",
+        &format!("nic0\n\tmap {}\n\n", entry(NIC, 7)),
+    );
+    let sync = "run: vfio-bindctl proxmox sync";
+    node.refuses(
+        "hostpci0: mapping=nic0\n",
+        &["hostpci0: ", "iommugroup=7", sync],
+    )
+    .await;
+    node.file(
+        "etc/pve/mapping/pci.cfg",
+        &format!("nic0\n\tmap {}\n\n", entry(OTHER, 3)),
+    );
+    node.refuses(
+        "hostpci0: mapping=nic0\n",
+        &["has 0000:00:03.0, and mapping 'nic' has not", sync],
+    )
+    .await;
+    node.file(
+        "etc/pve/mapping/pci.cfg",
+        "nic0\n\tmap node=elsewhere,path=0000:01:00,id=1:2\n\n",
+    );
+    node.refuses("hostpci0: mapping=nic0\n", &["no entry for the node", sync])
+        .await;
+    node.refuses(
+        "hostpci1: 0000:0A:00.0\n",
+        &["100.conf: line 1: hostpci1: "],
+    )
+    .await;
+    // It was right once, and the card is elsewhere by now.
+    node.guest("hostpci0: 0000:00:02,pcie=1\n");
+    let (done, _) = tokio::join!(node.hook("pre-start"), answer(&mut service, vec![Ok(NIC)]));
+    assert_eq!(done.0, 0, "{}", done.1);
+    let moved = snapshot(2, [("nic", bound(&[OTHER]))]);
+    service.publish(moved);
+    let told = "hostpci0: 0000:00:02 was mapping 'nic', which is 0000:00:03 now; run: qm set 100 \
+                --hostpci0 0000:00:03";
+    node.refuses("hostpci0: 0000:00:02,pcie=1\n", &[told]).await;
+    // Somebody else's card is there by now, which is no better.
+    let others = [("nic", bound(&[OTHER])), ("other", bound(&[NIC]))];
+    service.publish(snapshot(3, others));
+    node.refuses("hostpci0: 0000:00:02,pcie=1\n", &[told]).await;
+    let refused = view(MappingState::Refused, "0000:00:03.0 is in use", &[OTHER]);
+    service.publish(snapshot(4, [("nic", refused)]));
+    node.refuses(
+        "hostpci0: 0000:00:03\n",
+        &["mapping 'nic' is refused: 0000:00:03.0 is in use"],
+    )
+    .await;
+    service.publish(snapshot(5, [("nic", bound(&[OTHER]))]));
+    fs::remove_file(node.tree.attribute(OTHER, "driver")).unwrap();
+    node.refuses("hostpci0: 0000:00:03\n", &["0000:00:03.0 has no driver"])
+        .await;
+    node.tree.bind(OTHER);
+    fs::remove_file(node.path("dev/vfio/3")).unwrap();
+    node.refuses("hostpci0: 0000:00:03\n", &["dev/vfio/3: No such file"])
+        .await;
+    assert!(service.requests.is_empty());
+}
+
+/// A config that is not valid says nothing of whose a device is: who had one of ours
+/// does not start, whether the daemon goes on with an older one or has none.
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_that_had_our_functions_does_not_start_by_a_bad_config() {
+    if !is_root("the hook claims") {
+        return;
+    }
+    let node = Node::new();
+    let mut service = Service::start(&node.bus.address(), both());
+    let _client = Client::served(&node.bus.address()).await;
+    let resources = format!("nic0\n\tmap {}\n\n", entry(NIC, 2));
+    node.file("etc/pve/mapping/pci.cfg", &resources);
+    let guests = ["hostpci0: mapping=nic0\n", "hostpci0: 0000:00:02\n"];
+    for (index, guest) in guests.into_iter().enumerate() {
+        node.file("config.toml", CONFIG);
+        service.publish(both());
+        node.guest(guest);
+        let (done, _) = tokio::join!(node.hook("pre-start"), answer(&mut service, vec![Ok(NIC)]));
+        assert_eq!(done.0, 0, "{}", done.1);
+        node.file("config.toml", "[mapping.nic]\nmatch = {}\n");
+        node.refuses(guest, &["config.toml:2:9: ", "would start with whatever"])
+            .await;
+        node.file("config.toml", CONFIG);
+        let failed = Snapshot {
+            generation: 10 + u64::try_from(index).unwrap(),
+            state: DaemonState::Failed,
+            ..Snapshot::starting()
+        };
+        service.publish(failed);
+        node.refuses(guest, &["has no valid config", "would start with whatever"])
+            .await;
+    }
+    assert!(service.requests.is_empty());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn guests_of_others_start_whatever_we_do() {
+    let node = Node::new();
+    // Nothing to pass through, no such guest, functions of nobody's mapping.
+    node.guest("name: plain\nmemory: 512\n");
+    assert_eq!(node.hook("pre-start").await, (0, String::new()));
+    fs::remove_file(node.path("etc/pve/qemu-server/100.conf")).unwrap();
+    assert_eq!(node.hook("pre-start").await, (0, String::new()));
+    node.guest("hostpci0: 0000:00:02\nhostpci1: mapping=theirs\n");
+    assert_eq!(node.hook("pre-start").await.0, 0);
+    // Those that are ours need the daemon, which is not there.
+    node.refuses(
+        "hostpci0: mapping=nic0\n",
+        &["is not running", "would start with whatever"],
+    )
+    .await;
+    let map =
+        format!("{{\"mappings\":{{\"nic\":{{\"state\":\"bound\",\"addresses\":[\"{NIC}\"]}}}}}}");
+    node.file("run/vfio-bindd/map.json", &map);
+    node.refuses("hostpci0: 0000:00:02\n", &["is not running"])
+        .await;
+    for phase in ["post-start", "pre-stop", "post-stop"] {
+        assert_eq!(node.hook(phase).await.0, 0, "{phase}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn resource_mappings_follow_the_functions() {
+    let node = Node::new();
+    let service = Service::start(&node.bus.address(), snapshot(1, [("nic", bound(&[NIC]))]));
+    let _client = Client::served(&node.bus.address()).await;
+    let theirs = "node=elsewhere,path=0000:01:00,id=8086:10D3,odd=kept";
+    let of = |entries: &[&str], more: &str| {
+        let lines: String = entries
+            .iter()
+            .map(|entry| format!("\tmap {entry}\n"))
+            .collect();
+        format!("other\n\tdescription two  spaces\n\tmap {theirs}\n\n{more}nic0\n{lines}\n")
+    };
+    let (was, is) = (entry("0000:00:09.0", 9), entry(NIC, 2));
+    node.file("etc/pve/mapping/pci.cfg", &of(&[theirs, &was], ""));
+    let shown = format!("nic0:\n- {was}\n+ {is}\n");
+    let (code, out, err) = node.ctl(&["proxmox", "sync", "--dry-run"]).await;
+    assert_eq!((code, out.as_str()), (0, shown.as_str()), "{err}");
+    assert_eq!(node.mappings(), of(&[theirs, &was], ""));
+    assert_eq!(node.calls(), "");
+    let (code, out, err) = node.ctl(&["proxmox", "sync", "--auto"]).await;
+    assert_eq!((code, out.as_str()), (0, shown.as_str()), "{err}");
+    assert_eq!(node.mappings(), of(&[theirs, &is], ""));
+    // Once more, and nobody is asked, let alone written to.
+    let before = node.calls();
+    assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
+    assert_eq!(node.calls(), before);
+    // Somebody else writes between the question and the answer.
+    service.publish(snapshot(2, [("nic", bound(&[OTHER]))]));
+    let more = "fresh\n\tmap node=x,path=0000:05:00,id=1:2\n\n";
+    node.file("somebody-else", more);
+    let (code, _, err) = node.ctl(&["proxmox", "sync"]).await;
+    assert_eq!(code, 0, "{err}");
+    let now = node.mappings();
+    assert!(
+        now.contains(more) && now.contains(&entry(OTHER, 3)),
+        "{now}"
+    );
+    assert!(!now.contains(&is), "{now}");
+    // No quorum: nothing is lost, and it can be tried again.
+    service.publish(snapshot(3, [("nic", bound(&[NIC, OTHER]))]));
+    node.file("no-quorum", "");
+    let (code, _, err) = node.ctl(&["proxmox", "sync"]).await;
+    assert!(
+        code != 0 && err.contains("nic0: pvesh set") && err.contains("no quorum"),
+        "{err}"
+    );
+    assert_eq!(node.mappings(), now);
+    fs::remove_file(node.path("no-quorum")).unwrap();
+    assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
+    assert!(node.mappings().contains(&is) && node.mappings().contains(&entry(OTHER, 3)));
+    // What is gone goes, but for the last entry.
+    let gone = view(MappingState::Absent, "no function matches", &[]);
+    service.publish(snapshot(4, [("nic", gone)]));
+    assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
+    let now = node.mappings();
+    assert!(now.contains(theirs) && !now.contains(&is), "{now}");
+    node.file("etc/pve/mapping/pci.cfg", &of(&[&was], ""));
+    let (code, out, err) = node.ctl(&["proxmox", "sync"]).await;
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(err.contains("its last entry is stale"), "{err}");
+    // Where there is none yet, one is made.
+    service.publish(snapshot(5, [("nic", bound(&[NIC]))]));
+    node.file("etc/pve/mapping/pci.cfg", "");
+    assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
+    assert_eq!(node.mappings(), format!("nic0\n\tmap {is}\n\n"));
+    // Unasked it does nothing.
+    let off = CONFIG.replace("sync = true", "sync = false");
+    node.file("config.toml", &off);
+    node.file("etc/pve/mapping/pci.cfg", "");
+    assert_eq!(node.ctl(&["proxmox", "sync", "--auto"]).await.0, 0);
+    assert_eq!(node.mappings(), "");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_hookscript_becomes_a_snippet() {
+    let node = Node::new();
+    for _ in 0..2 {
+        let (code, out, err) = node.ctl(&["proxmox", "enable", "100"]).await;
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(out, "qm set 100 --hookscript local:snippets/vfio-bindd\n");
+    }
+    let link = node.path("var/lib/vz/snippets/vfio-bindd");
+    let target = fs::read_link(&link).unwrap();
+    assert_eq!(target, Path::new("/usr/lib/vfio-bindd/hookscript"));
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/root/mine", &link).unwrap();
+    let (code, _, err) = node.ctl(&["proxmox", "enable", "100"]).await;
+    assert!(
+        code == 1 && err.contains("is a link to /root/mine already"),
+        "{err}"
+    );
+    fs::remove_file(&link).unwrap();
+    fs::write(&link, "mine").unwrap();
+    let (code, _, _) = node.ctl(&["proxmox", "enable", "100"]).await;
+    assert_eq!(
+        (code, fs::read_to_string(&link).unwrap().as_str()),
+        (1, "mine")
+    );
+}
