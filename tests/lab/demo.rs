@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::guest::Guest;
 use crate::scenarios::clients::nested_qemu;
-use crate::topology::{SPARE, Topology};
+use crate::topology::{Release, SPARE, Topology};
 use crate::{Result, console};
 
 /// A small config: one NIC chosen by its NUMA node, a card with two functions,
@@ -30,7 +30,7 @@ match = { path = "0000:00:18.0/00.0" }
 pub(crate) fn run(package: Option<PathBuf>) -> Result<()> {
     let package = package.ok_or("the demonstration needs VFIO_BINDD_DEB to name the package")?;
     say("Booting an emulated host with an IOMMU and two NUMA nodes (half a minute)");
-    let mut guest = Guest::boot("demo", &Topology::full(), Some(&package))?;
+    let mut guest = Guest::boot("demo", &Topology::full(Release::Trixie), Some(&package))?;
 
     say("Its network cards and their drivers");
     show(&mut guest, "lspci -nnk -d 8086:10d3")?;

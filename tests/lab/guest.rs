@@ -12,7 +12,7 @@ use crate::Result;
 use crate::machine::Machine;
 use crate::qmp::Qmp;
 use crate::shell::{Output, Shell};
-use crate::topology::Port;
+use crate::topology::{Port, Release};
 
 /// Enough for any ordinary command under emulation.
 const COMMAND: Duration = Duration::from_secs(60);
@@ -42,8 +42,9 @@ impl Guest {
 
     /// Runs a command that may take longer than usual.
     pub(crate) fn run_for(&mut self, command: &str, limit: Duration) -> Result<Output> {
-        self.machine.check()?;
-        self.shell.run(command, limit)
+        let machine = &mut self.machine;
+        machine.check()?;
+        self.shell.run(command, limit, || machine.check())
     }
 
     /// Runs a command that has to succeed; returns its output.
@@ -226,10 +227,16 @@ impl Guest {
                 "journalctl --no-pager -b -n 60 -u 'vfio-bindd*' 2>&1
                  dmesg | grep vfio-bindd:; dmesg | tail -n 15",
                 Duration::from_secs(30),
+                || Ok(()),
             )
             .map_or_else(|error| error, |output| output.stdout);
         let serial = self.machine.serial_tail(20);
         format!("--- journal and kernel log\n{journal}\n--- console\n{serial}")
+    }
+
+    /// The release of Debian that runs in it.
+    pub(crate) fn release(&self) -> Release {
+        self.machine.release()
     }
 
     /// QEMU's socket of the console that people log in on.

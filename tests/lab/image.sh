@@ -1,27 +1,27 @@
 #!/bin/bash
 # Builds the disk, kernel and initrd of a lab guest and prints their directory.
 #
-#   image.sh trixie     a virtualization host: systemd, udev, D-Bus, QEMU, libvirt
-#   image.sh bookworm   the older systemd and kernel, without QEMU and libvirt
-#   image.sh hosts      trixie with all that disks can be made into, without QEMU
-#                       and libvirt; its initrd opens a root on LVM on LUKS
+#   image.sh RELEASE         a virtualization host: systemd, udev, D-Bus, QEMU, libvirt
+#   image.sh RELEASE disks   a host with all that disks can be made into, without
+#                            QEMU and libvirt; its initrd opens a root on LVM on LUKS
 #
-# A finished image is kept under the hash of this script and the suite, so that
+# RELEASE is trixie or bookworm, of which the latter has the older systemd and kernel.
+#
+# A finished image is kept under the hash of this script and its name, so that
 # a change of the recipe builds a new one and nothing else does. It comes from
 # the package mirror that this machine itself uses; VFIO_BINDD_LAB_MIRROR names
 # another one (needed where the machine is no Debian).
 set -euo pipefail
 
-suite=${1:?usage: image.sh trixie|bookworm|hosts}
-case $suite in
-    trixie | bookworm) release=$suite ;;
-    hosts) release=trixie ;;
-    *) echo "image.sh: unknown suite '$suite' (trixie, bookworm or hosts)" >&2; exit 2 ;;
+name=${1:?usage: image.sh trixie|bookworm [disks]}${2:+-$2}
+case $name in
+    trixie | bookworm | trixie-disks | bookworm-disks) release=$1 ;;
+    *) echo "image.sh: unknown image '$*' (trixie or bookworm, with or without 'disks')" >&2; exit 2 ;;
 esac
 
 cache=${VFIO_BINDD_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-bindd-lab}
-key=$( { cat "${BASH_SOURCE[0]}"; echo "$suite"; } | sha256sum | cut -c1-16)
-image=$cache/$suite-$key
+key=$( { cat "${BASH_SOURCE[0]}"; echo "$name"; } | sha256sum | cut -c1-16)
+image=$cache/$name-$key
 
 if [[ -e $image/disk.img ]]; then
     echo "$image"
@@ -38,7 +38,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 mkdir -p "$cache"
 # Two runs at once would build the same thing twice; the second waits.
-exec 9>"$cache/.lock-$suite"
+exec 9>"$cache/.lock-$name"
 flock 9
 if [[ -e $image/disk.img ]]; then
     echo "$image"
@@ -62,21 +62,19 @@ packages=(
     systemd systemd-sysv udev dbus kmod pciutils iproute2 procps
     linux-image-amd64 initramfs-tools zstd e2fsprogs jq libglib2.0-bin
 )
-if [[ $suite == trixie ]]; then
+if [[ $name == *-disks ]]; then
+    packages+=(lvm2 cryptsetup mdadm btrfs-progs fdisk)
+else
     packages+=(
         polkitd
         qemu-system-x86 seabios ipxe-qemu
         libvirt-daemon-system libvirt-clients
+        # Makes the other kind of initrd, and is in nobody's way.
+        dracut-core
     )
 fi
-if [[ $suite != hosts ]]; then
-    # Makes the other kind of initrd, and is in nobody's way.
-    packages+=(dracut-core)
-else
-    packages+=(lvm2 cryptsetup mdadm btrfs-progs fdisk)
-fi
 
-work=$(mktemp -d "$cache/.build-$suite.XXXXXX")
+work=$(mktemp -d "$cache/.build-$name.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 setup=$work/setup.sh
@@ -102,7 +100,7 @@ SETUP
 # A root on LVM on LUKS needs the container opened, here with a key that lies in
 # the initrd; lvm2's own scripts do the rest. `root=` asks for it. There is no
 # grep in this initrd.
-if [[ $suite == hosts ]]; then
+if [[ $name == *-disks ]]; then
     cat >>"$setup" <<'SETUP'
 printf 'no secret at all' >"$1/etc/lab.key"
 cat >"$1/etc/initramfs-tools/hooks/lab-luks" <<'HOOK'
@@ -194,7 +192,7 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/usr/share
 FINISH
 chmod +x "$setup" "$finish"
 
-echo "image.sh: building the $suite guest (once; a minute or two)" >&2
+echo "image.sh: building the $name guest (once; a minute or two)" >&2
 included=$(IFS=,; echo "${packages[*]}")
 mmdebstrap --quiet --variant=minbase --mode=root --format=directory \
     --aptopt='APT::Install-Recommends "false"' \

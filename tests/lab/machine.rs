@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub(crate) use self::emulator::GUEST_INITRD;
 use self::emulator::{arguments, overlay, spawn};
 use crate::Result;
-use crate::topology::Topology;
+use crate::topology::{Release, Topology};
 
 /// When the guest's kernel hands over to its first process, in seconds; under
 /// emulation that takes more than ten.
@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     child: Child,
     /// The folder with the kernel, the initrd and the disk as they were built.
     image: PathBuf,
+    /// What they are of.
+    release: Release,
     qemu_log: PathBuf,
     /// Sockets, the shared folder and scratch disks; gone with the machine.
     folder: TempDir,
@@ -48,7 +50,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts the guest; `name` is that of its logs. Returns at once.
     pub(crate) fn start(name: &str, topology: &Topology) -> Result<Self> {
-        let image = build_image(topology.suite)?;
+        let image = build_image(topology)?;
         let folder = TempDir::with_prefix("vfio-bindd-lab-")
             .map_err(|error| format!("no folder for the guest's files: {error}"))?;
         let logs = log_folder()?;
@@ -72,6 +74,7 @@ impl Machine {
         Ok(Self {
             child,
             image,
+            release: topology.release,
             qemu_log,
             folder,
             serial_log,
@@ -150,6 +153,11 @@ impl Machine {
         status.signal().map(|_| status.to_string())
     }
 
+    /// The release that runs in it.
+    pub(crate) fn release(&self) -> Release {
+        self.release
+    }
+
     /// A file in the machine's own folder (sockets by name).
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -204,17 +212,19 @@ fn log_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The folder of the suite's image, which is built where it does not exist yet.
-fn build_image(suite: &str) -> Result<PathBuf> {
+/// The folder of the host's image, which is built where it does not exist yet.
+fn build_image(topology: &Topology) -> Result<PathBuf> {
+    let release = topology.release.name();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/image.sh");
     let output = Command::new(&script)
-        .arg(suite)
+        .arg(release)
+        .args(topology.flavour)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{}: {error}", script.display()))?;
     if !output.status.success() {
         return Err(format!(
-            "no {suite} image: image.sh ended with {}",
+            "no {release} image: image.sh ended with {}",
             output.status
         ));
     }

@@ -21,60 +21,90 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use scenario::{Group, Wanted};
-use topology::Topology;
+use scenario::{Group, Scenario, Wanted};
+use topology::{Release, Topology};
 
 /// What a scenario ends with; the error is for people.
 type Result<T> = std::result::Result<T, String>;
+
+/// What the host with everything is for.
+const EVERYTHING: &[&[Scenario]] = &[
+    scenarios::lab::SCENARIOS,
+    scenarios::package::FIRST,
+    scenarios::boot::SCENARIOS,
+    scenarios::clients::SCENARIOS,
+    scenarios::claims::SCENARIOS,
+    scenarios::restore::SCENARIOS,
+    // After a card was plugged in on node 1, the firmware's NIC there has no
+    // I/O ports any more, and no virtual machine can have it.
+    scenarios::hotplug::SCENARIOS,
+    scenarios::arrival::SCENARIOS,
+    scenarios::badconfig::SCENARIOS,
+    scenarios::bus::SCENARIOS,
+    scenarios::explain::SCENARIOS,
+    scenarios::faults::SCENARIOS,
+    scenarios::foreign::SCENARIOS,
+    scenarios::foreign::LIBVIRT,
+    scenarios::variant::SCENARIOS,
+    scenarios::doctor::SCENARIOS,
+    scenarios::package::LAST,
+];
 
 /// The emulated hosts with what runs on each.
 const GROUPS: &[Group] = &[
     Group {
         name: "trixie",
         topology: Topology::full,
+        release: Release::Trixie,
         full: false,
-        scenarios: &[
-            scenarios::lab::SCENARIOS,
-            scenarios::package::FIRST,
-            scenarios::boot::SCENARIOS,
-            scenarios::clients::SCENARIOS,
-            scenarios::restore::SCENARIOS,
-            // After a card was plugged in on node 1, the firmware's NIC there has no
-            // I/O ports any more, and no virtual machine can have it.
-            scenarios::hotplug::SCENARIOS,
-            scenarios::arrival::SCENARIOS,
-            scenarios::badconfig::SCENARIOS,
-            scenarios::bus::SCENARIOS,
-            scenarios::explain::SCENARIOS,
-            scenarios::faults::SCENARIOS,
-            scenarios::foreign::SCENARIOS,
-            scenarios::foreign::LIBVIRT,
-            scenarios::variant::SCENARIOS,
-            scenarios::doctor::SCENARIOS,
-            scenarios::package::LAST,
-        ],
+        scenarios: EVERYTHING,
+    },
+    Group {
+        name: "full-bookworm",
+        topology: Topology::full,
+        release: Release::Bookworm,
+        full: true,
+        scenarios: EVERYTHING,
     },
     Group {
         name: "crowd",
         topology: Topology::crowd,
+        release: Release::Trixie,
         full: false,
         scenarios: &[scenarios::bench::SCENARIOS],
     },
     Group {
         name: "hosts",
         topology: Topology::hosts,
+        release: Release::Trixie,
         full: false,
+        scenarios: &[scenarios::hosts::SCENARIOS],
+    },
+    Group {
+        name: "hosts-bookworm",
+        topology: Topology::hosts,
+        release: Release::Bookworm,
+        full: true,
         scenarios: &[scenarios::hosts::SCENARIOS],
     },
     Group {
         name: "stuck",
         topology: Topology::sound,
+        release: Release::Trixie,
         full: false,
+        scenarios: &[scenarios::stuck::SCENARIOS],
+    },
+    Group {
+        name: "stuck-bookworm",
+        topology: Topology::sound,
+        release: Release::Bookworm,
+        full: true,
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
         name: "storm",
         topology: Topology::storm,
+        release: Release::Trixie,
         full: true,
         scenarios: &[
             scenarios::race::SCENARIOS,
@@ -85,7 +115,8 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "storm-bookworm",
-        topology: Topology::storm_bookworm,
+        topology: Topology::storm,
+        release: Release::Bookworm,
         full: true,
         scenarios: &[
             scenarios::broker::SCENARIOS,
@@ -97,57 +128,68 @@ const GROUPS: &[Group] = &[
     Group {
         name: "no-iommu",
         topology: Topology::no_iommu,
+        release: Release::Trixie,
+        full: true,
+        scenarios: &[scenarios::iommu::SCENARIOS],
+    },
+    Group {
+        name: "no-iommu-bookworm",
+        topology: Topology::no_iommu,
+        release: Release::Bookworm,
         full: true,
         scenarios: &[scenarios::iommu::SCENARIOS],
     },
     Group {
         name: "early",
         topology: Topology::early,
+        release: Release::Trixie,
         full: true,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
         name: "early-bookworm",
-        topology: Topology::early_bookworm,
+        topology: Topology::early,
+        release: Release::Bookworm,
         full: true,
         scenarios: &[scenarios::early::SCENARIOS, scenarios::initramfs::SCENARIOS],
     },
     Group {
+        name: "proxmox",
+        topology: Topology::node,
+        release: Release::Trixie,
+        full: true,
+        scenarios: &[scenarios::claims::TEN, scenarios::proxmox::SCENARIOS],
+    },
+    Group {
         name: "trap",
-        topology: Topology::trixie_twins,
+        topology: Topology::twins,
+        release: Release::Trixie,
         full: false,
         scenarios: &[scenarios::trap::SCENARIOS],
     },
     Group {
         name: "trap-bookworm",
-        topology: Topology::bookworm_twins,
+        topology: Topology::twins,
+        release: Release::Bookworm,
         full: true,
         scenarios: &[scenarios::trap::BOOKWORM, scenarios::trap::DRACUT],
     },
     Group {
         name: "dracut",
-        topology: Topology::trixie_twins,
+        topology: Topology::twins,
+        release: Release::Trixie,
         full: true,
         scenarios: &[scenarios::trap::DRACUT],
     },
     Group {
         name: "bookworm",
-        topology: Topology::bookworm,
+        topology: Topology::small,
+        release: Release::Bookworm,
         full: false,
         scenarios: &[
             scenarios::lab::BOOKWORM,
             scenarios::package::BOOKWORM,
             scenarios::faults::SCENARIOS,
-        ],
-    },
-    Group {
-        name: "more-bookworm",
-        topology: Topology::bookworm,
-        full: true,
-        scenarios: &[
-            scenarios::arrival::SCENARIOS,
-            scenarios::foreign::SCENARIOS,
-            scenarios::variant::SCENARIOS,
         ],
     },
 ];

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::guest::Guest;
 use crate::machine::STARVED;
-use crate::topology::Topology;
+use crate::topology::{Release, Topology};
 
 /// One thing that has to hold on an emulated host.
 pub(crate) struct Scenario {
@@ -46,7 +46,9 @@ pub(crate) struct Group {
     /// The first part of the scenarios' names.
     pub(crate) name: &'static str,
     /// The host that they run on.
-    pub(crate) topology: fn() -> Topology,
+    pub(crate) topology: fn(Release) -> Topology,
+    /// What runs on that.
+    pub(crate) release: Release,
     /// Whether they take too long for each change: what another group has on the
     /// other release, or boots by the dozen. `VFIO_BINDD_LAB_FULL` has them run.
     pub(crate) full: bool,
@@ -156,7 +158,8 @@ fn run_group(
     }
 
     let start = Instant::now();
-    let booted = Guest::boot(group.name, &(group.topology)(), wanted.package.as_deref());
+    let host = (group.topology)(group.release);
+    let booted = Guest::boot(group.name, &host, wanted.package.as_deref());
     let mut guest = match booted {
         Ok(guest) => guest,
         Err(error) if error == STARVED => return Err(Crashed(error)),

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
+/// How often it is looked meanwhile whether the guest lives.
+const CHECK: Duration = Duration::from_secs(5);
+
 /// What a command in the guest said and how it ended.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -73,7 +76,11 @@ impl Shell {
             }
             self.send(&format!("\nprintf %s-%s\\\\n LAB-READY {number}\n"))?;
             if self
-                .hear(&format!("LAB-READY-{number}\n"), Duration::from_secs(2))?
+                .hear(
+                    &format!("LAB-READY-{number}\n"),
+                    Duration::from_secs(2),
+                    || Ok(()),
+                )?
                 .is_some()
             {
                 return Ok(());
@@ -89,8 +96,14 @@ impl Shell {
         ))
     }
 
-    /// Runs a command in a subshell without input and waits for its end.
-    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Output> {
+    /// Runs a command in a subshell without input and waits for its end. `alive`
+    /// may end the wait early.
+    pub(crate) fn run(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        alive: impl FnMut() -> Result<()>,
+    ) -> Result<Output> {
         self.count += 1;
         let number = self.count;
         let quoted = command.replace('\'', "'\\''");
@@ -101,7 +114,8 @@ impl Shell {
              printf '\\n%s-%s %d\\n' LAB-OUT {number} $lab_status; \
              cat /run/lab-stderr; printf '\\n%s-%s\\n' LAB-END {number}\n"
         ))?;
-        let Some(all) = self.hear(&format!("\nLAB-END-{number}\n"), limit)? else {
+        let end = format!("\nLAB-END-{number}\n");
+        let Some(all) = self.hear(&end, limit, alive)? else {
             let so_far = String::from_utf8_lossy(&self.heard).into_owned();
             self.interrupt()?;
             return Err(format!(
@@ -126,8 +140,14 @@ impl Shell {
     }
 
     /// Collects until `mark` was heard; `None` when time is up.
-    fn hear(&mut self, mark: &str, limit: Duration) -> Result<Option<String>> {
+    fn hear(
+        &mut self,
+        mark: &str,
+        limit: Duration,
+        mut alive: impl FnMut() -> Result<()>,
+    ) -> Result<Option<String>> {
         let end = Instant::now() + limit;
+        let mut checked = Instant::now();
         let mut chunk = [0_u8; 4096];
         loop {
             if let Some(at) = find(&self.heard, mark.as_bytes()) {
@@ -137,6 +157,10 @@ impl Shell {
             }
             if Instant::now() >= end {
                 return Ok(None);
+            }
+            if checked.elapsed() > CHECK {
+                alive()?;
+                checked = Instant::now();
             }
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err("the guest is gone (its shell port closed)".to_owned()),

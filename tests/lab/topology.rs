@@ -5,6 +5,7 @@
 //! which the firmware gives out anew when a card is added.
 
 pub(crate) mod hosts;
+pub(crate) mod node;
 pub(crate) mod storm;
 pub(crate) mod twins;
 
@@ -86,10 +87,31 @@ pub(crate) const CROWD: [Port; 4] = [
     Port::main("crowd-3", 0x13),
 ];
 
+/// The release of Debian that runs in it.
+#[derive(Clone, Copy)]
+pub(crate) enum Release {
+    /// Debian 13: Linux 6.12 and systemd 257.
+    Trixie,
+    /// Debian 12: Linux 6.1 and systemd 252.
+    Bookworm,
+}
+
+impl Release {
+    /// Its name, as Debian and `image.sh` have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Trixie => "trixie",
+            Self::Bookworm => "bookworm",
+        }
+    }
+}
+
 /// A kind of emulated host.
 pub(crate) struct Topology {
-    /// The image that runs in it.
-    pub(crate) suite: &'static str,
+    /// What runs in it.
+    pub(crate) release: Release,
+    /// Which kind of image that is, where it is not the ordinary one.
+    pub(crate) flavour: Option<&'static str>,
     /// The device that the image's disk (`drive=root`) is on.
     pub(crate) root_device: &'static str,
     /// The kernel's parameter that names the root file system.
@@ -107,8 +129,8 @@ pub(crate) struct Topology {
 impl Topology {
     /// The host of most scenarios: two nodes, twins, a two-function card, NVMe
     /// with and without virtual functions, and empty slots.
-    pub(crate) fn full() -> Self {
-        let mut board = Self::board("trixie", 2048);
+    pub(crate) fn full(release: Release) -> Self {
+        let mut board = Self::board(release, 2048);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board.port(TWIN_B).nics(TWIN_B, 1);
         board.port(PAIR).nics(PAIR, 2);
@@ -123,8 +145,8 @@ impl Topology {
     }
 
     /// The host of the measurements: 32 NIC functions in four slots.
-    pub(crate) fn crowd() -> Self {
-        let mut board = Self::board("trixie", 2048);
+    pub(crate) fn crowd(release: Release) -> Self {
+        let mut board = Self::board(release, 2048);
         for port in CROWD {
             board.port(port).nics(port, 8);
         }
@@ -133,8 +155,8 @@ impl Topology {
 
     /// A host with a sound card, whose driver waits for ever for whoever has it
     /// open, and a NIC.
-    pub(crate) fn sound() -> Self {
-        let mut board = Self::board("trixie", 1024);
+    pub(crate) fn sound(release: Release) -> Self {
+        let mut board = Self::board(release, 1024);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board
             .arg("-audiodev", "none,id=silence")
@@ -143,9 +165,9 @@ impl Topology {
         board
     }
 
-    /// The older release, with a pair of twins and empty slots.
-    pub(crate) fn bookworm() -> Self {
-        let mut board = Self::board("bookworm", 1024);
+    /// A small host: a pair of twins and empty slots.
+    pub(crate) fn small(release: Release) -> Self {
+        let mut board = Self::board(release, 1024);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
         board.port(SPARE).port(SPARE_B);
@@ -154,31 +176,24 @@ impl Topology {
 
     /// Twins whose driver the initrd leaves to the real root: `blacklist=` is a
     /// parameter of initramfs-tools, which nobody heeds later.
-    pub(crate) fn early() -> Self {
-        let mut board = Self::board("trixie", 1024);
+    pub(crate) fn early(release: Release) -> Self {
+        let mut board = Self::board(release, 1024);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
         board.root_parameter = "root=/dev/vda blacklist=e1000e";
         board
     }
 
-    /// The same on the older release.
-    pub(crate) fn early_bookworm() -> Self {
-        let mut board = Self::early();
-        board.suite = "bookworm";
-        board
-    }
-
-    /// The older release without an IOMMU, and a NIC.
-    pub(crate) fn no_iommu() -> Self {
-        let mut board = Self::bare("bookworm", 1024);
+    /// A host without an IOMMU, and a NIC.
+    pub(crate) fn no_iommu(release: Release) -> Self {
+        let mut board = Self::bare(release, 1024);
         board.port(TWIN_A).nics(TWIN_A, 1);
         board
     }
 
     /// The same host with an IOMMU whose interrupt remapping is turned off.
-    pub(crate) fn without_remapping() -> Self {
-        let mut board = Self::bare("bookworm", 1024);
+    pub(crate) fn without_remapping(release: Release) -> Self {
+        let mut board = Self::bare(release, 1024);
         board.iommu();
         board.port(TWIN_A).nics(TWIN_A, 1);
         board.root_parameter = "root=/dev/vda intremap=off";
@@ -191,9 +206,10 @@ impl Topology {
     }
 
     /// A board without anything on it.
-    fn bare(suite: &'static str, memory: u32) -> Self {
+    fn bare(release: Release, memory: u32) -> Self {
         let mut board = Self {
-            suite,
+            release,
+            flavour: None,
             // The bus is named, since QEMU's default is whatever bus came last.
             root_device: "virtio-blk-pci,drive=root,bus=pcie.0",
             root_parameter: "root=/dev/vda",
@@ -218,9 +234,9 @@ impl Topology {
     }
 
     /// Two NUMA nodes, an IOMMU and an expander bridge on node 1.
-    fn board(suite: &'static str, memory: u32) -> Self {
+    fn board(release: Release, memory: u32) -> Self {
         let half = memory / 2;
-        let mut board = Self::bare(suite, memory);
+        let mut board = Self::bare(release, memory);
         board
             .arg(
                 "-object",

@@ -46,6 +46,7 @@ impl Guest {
             match self.shell.run(
                 "cat /proc/sys/kernel/random/boot_id",
                 Duration::from_secs(5),
+                || machine.check(),
             ) {
                 Ok(output) if output.status == 0 && output.stdout != before => break,
                 _ if Instant::now() >= end => return Err("the guest did not restart".to_owned()),

@@ -41,6 +41,9 @@ fn shows_the_documented_members(guest: &mut Guest) -> Result<()> {
         "Plan",
         "Reload",
         "Rescan",
+        "Claim",
+        "ClaimWith",
+        "Release",
         "Version",
         "State",
         "Generation",
@@ -166,12 +169,17 @@ fn readers_may_not_change(guest: &mut Guest) -> Result<()> {
     let reads = [".Resolve", ".ResolveWait", ".Plan", ".Explain"];
     let changes = methods.lines().filter_map(|line| line.split_once(' '));
     let changes: Vec<_> = changes.filter(|(name, _)| !reads.contains(name)).collect();
-    ensure(changes.len() >= 5, || {
+    ensure(changes.len() >= 8, || {
         format!("what changes something is only {changes:?}")
     })?;
     for (method, signature) in changes {
         let method = method.trim_start_matches('.');
-        let arguments = if signature == "s" { " s nic" } else { "" };
+        let arguments = match signature {
+            "s" => " s nic",
+            "ssu" => " ssu nic vm 0",
+            "ssa{sv}" => " 'ssa{sv}' nic vm 0",
+            _ => "",
+        };
         denied(guest, &format!("call {MANAGER} {method}{arguments}"))?;
     }
     denied(guest, &format!("set-property {MANAGER} State s failed"))?;
@@ -183,7 +191,12 @@ fn denied(guest: &mut Guest, what: &str) -> Result<()> {
     let refused = guest.run(&format!("{READER} busctl {what}"))?;
     let words = refused.stderr.to_lowercase();
     // No property can be set, and to zbus one to be set is not there.
-    let told = ["access", "denied", "unknown property"];
+    let told = [
+        "only root may do this",
+        "access",
+        "denied",
+        "unknown property",
+    ];
     ensure(
         refused.status != 0 && told.iter().any(|word| words.contains(word)),
         || format!("{what} by a reader: {}", refused.words()),

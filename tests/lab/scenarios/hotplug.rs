@@ -34,14 +34,15 @@ const LISTEN: &str = "
     sleep 2; systemctl is-active lab-monitor lab-watch";
 
 /// Waits for a MappingChanged signal of `late` with the given number of addresses.
+/// The busctl of systemd 252 has a line for people before the messages.
 fn heard(guest: &mut Guest, addresses: usize) -> Result<()> {
     guest
         .wait_until(
             SOON,
             &format!(
-                "jq -es '[.[] | select(.member == \"MappingChanged\") | .payload.data \
-                 | select(.[0] == \"late\" and (.[2] | length) == {addresses})] | length > 0' \
-                 /run/lab-monitor"
+                "grep '^{{' /run/lab-monitor | \
+                 jq -es '[.[] | select(.member == \"MappingChanged\") | .payload.data \
+                 | select(.[0] == \"late\" and (.[2] | length) == {addresses})] | length > 0'"
             ),
         )
         .map(drop)

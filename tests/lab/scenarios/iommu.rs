@@ -48,7 +48,7 @@ fn absent(guest: &mut Guest) -> Result<()> {
 /// What is bound there can be given to no virtual machine, which `doctor` and the
 /// log say in words; binding itself is no mistake.
 fn without_remapping(guest: &mut Guest) -> Result<()> {
-    guest.boot_as(&Topology::without_remapping())?;
+    guest.boot_as(&Topology::without_remapping(guest.release()))?;
     guest.forget_installed();
     fresh(guest, NIC)?;
     let nic = guest.behind(TWIN_A, 0)?;

@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod boot;
 pub(crate) mod broker;
 pub(crate) mod bus;
+pub(crate) mod claims;
 pub(crate) mod clients;
 pub(crate) mod doctor;
 pub(crate) mod early;
@@ -19,6 +20,7 @@ pub(crate) mod initramfs;
 pub(crate) mod iommu;
 pub(crate) mod lab;
 pub(crate) mod package;
+pub(crate) mod proxmox;
 pub(crate) mod race;
 pub(crate) mod restore;
 pub(crate) mod storm;
@@ -69,7 +71,7 @@ pub(crate) fn give_back(guest: &mut Guest) -> Result<()> {
              for pf in /sys/bus/pci/devices/*/sriov_drivers_autoprobe; do
                  [ ! -e \"$pf\" ] || echo 1 > $pf
              done
-             rm -rf /var/lib/vfio-bindd/undo",
+             rm -rf /var/lib/vfio-bindd/undo /run/vfio-bindd/claims.json",
             Duration::from_secs(120),
         )
         .map(drop)

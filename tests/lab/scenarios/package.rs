@@ -62,7 +62,8 @@ fn units_are_clean(guest: &mut Guest) -> Result<()> {
     guest.installed()?;
     let verified = guest.run(
         "systemd-analyze verify --man=no vfio-bindd.service vfio-bindd-early.service \
-             vfio-bindd-helper.socket vfio-bindd-helper.service",
+             vfio-bindd-helper.socket vfio-bindd-helper.service \
+             vfio-bindd-pve-sync.service vfio-bindd-pve-sync.path",
     )?;
     let about_us: Vec<&str> = verified
         .stderr

@@ -138,12 +138,14 @@ const CYCLE: &str = r#"
     pid=$(systemctl show --value --property=MainPID vfio-bindd)
 "#;
 
-/// What the daemon holds when it has nothing to do: memory in KiB, files, helpers.
-/// A helper is kept for ten seconds; whoever starts them (`--helpers`) for a minute.
+/// What the daemon holds when it has nothing to do: memory of its own in KiB, files,
+/// helpers. A helper is kept for ten seconds; whoever starts them (`--helpers`) for a
+/// minute. The memory is what the kernel counts page by page: `VmRSS` of 6.1 lags by
+/// up to 64 pages a thread (`TASK_RSS_EVENTS_THRESH` in `mm/memory.c`).
 const HELD: &str = r#"
     helpers() { pgrep -fc '[v]fio-bindd --helper '; }
     for i in $(seq 60); do [ $(helpers) = 0 ] && break; sleep 0.5; done
-    echo $(awk '/VmRSS/ { print $2 }' /proc/$pid/status) $(ls /proc/$pid/fd | wc -l) \
+    echo $(awk '/^Anonymous/ { print $2 }' /proc/$pid/smaps_rollup) $(ls /proc/$pid/fd | wc -l) \
         $(helpers)"#;
 
 /// What the daemon holds when idle.
@@ -181,13 +183,15 @@ fn cycles(guest: &mut Guest) -> Result<()> {
     let before = held(guest, &nic, 20)?;
     let spent = number(guest, cpu)?;
     let start = Instant::now();
-    let after = held(guest, &nic, rounds)?;
+    let half = held(guest, &nic, rounds / 2)?;
+    let after = held(guest, &nic, rounds - rounds / 2)?;
     let seconds = start.elapsed().as_secs_f64();
     let spent = number(guest, cpu)? - spent;
     guest.figure(format!(
-        "{rounds} times a function taken out and back in, {seconds:.0} s: memory {} to {} KiB, \
-         files {} to {}, helpers {} to {}, {:.0} ms of the daemon's processor time each",
+        "{rounds} times a function taken out and back in, {seconds:.0} s: memory {}, {} half-way \
+         and {} KiB, files {} to {}, helpers {} to {}, {:.0} ms of the daemon's processor time each",
         before.memory,
+        half.memory,
         after.memory,
         before.files,
         after.files,
@@ -195,8 +199,9 @@ fn cycles(guest: &mut Guest) -> Result<()> {
         after.helpers,
         f64::from(spent) / f64::from(rounds)
     ));
-    ensure(after.memory <= before.memory + 1024, || {
-        "the daemon's memory grew by more than a MiB".to_owned()
+    // Allocators need some hundred rounds until they ask for nothing more.
+    ensure(after.memory <= half.memory + 256, || {
+        "the daemon's memory still grows: by more than 256 KiB in the second half".to_owned()
     })?;
     ensure(after.files <= before.files && after.helpers == 0, || {
         "files or helpers are left".to_owned()

@@ -63,12 +63,7 @@ struct Twins {
 /// Cuts the power and boots from the guest's own initrd with the root's disk in
 /// this slot and these words on the kernel's command line.
 fn boot(guest: &mut Guest, root: Root, words: &'static str) -> Result<Twins> {
-    let release = guest.ok("sed -n s/^VERSION_CODENAME=//p /etc/os-release")?;
-    let mut host = if release == "bookworm" {
-        Topology::twins("bookworm", root)
-    } else {
-        Topology::twins("trixie", root)
-    };
+    let mut host = Topology::twins_with(guest.release(), root);
     host.own_initrd = true;
     host.root_parameter = words;
     guest.power_off()?;

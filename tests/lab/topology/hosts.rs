@@ -4,7 +4,7 @@
 //! The devices sit on the root complex itself, each in an IOMMU group of its
 //! own, so that their addresses are known and none of them shields another.
 
-use super::Topology;
+use super::{Release, Topology};
 
 /// The disk with the image's root file system; the display has the slot before.
 pub(crate) const ROOT: &str = "0000:00:02.0";
@@ -89,8 +89,9 @@ const DISKS: &[(u8, &str, u64)] = &[
 
 impl Topology {
     /// One host with everything that [`crate::scenarios::hosts`] is about.
-    pub(crate) fn hosts() -> Self {
-        let mut board = Self::bare("hosts", 1536);
+    pub(crate) fn hosts(release: Release) -> Self {
+        let mut board = Self::bare(release, 1536);
+        board.flavour = Some("disks");
         board.root_device = "nvme,bus=pcie.0,addr=0x2,serial=LAB-ROOT,drive=root";
         board.root_parameter = "root=LABEL=lab-root";
         board.iommu().arg("-device", "VGA,bus=pcie.0,addr=0x1");

@@ -1,7 +1,7 @@
 //! The host that much happens on: many empty slots, a NIC that is there from the
 //! start, and a disk that can have virtual functions.
 
-use super::{NVME_PF, Port, SPARE, SPARE_B, TWIN_A, Topology};
+use super::{NVME_PF, Port, Release, SPARE, SPARE_B, TWIN_A, Topology};
 
 /// Empty slots for cards with eight functions each.
 pub(crate) const SLOTS: [Port; 9] = [
@@ -18,8 +18,8 @@ pub(crate) const SLOTS: [Port; 9] = [
 
 impl Topology {
     /// A host for [`crate::scenarios::storm`] and for what is counted and timed.
-    pub(crate) fn storm() -> Self {
-        let mut board = Self::bare("trixie", 1536);
+    pub(crate) fn storm(release: Release) -> Self {
+        let mut board = Self::bare(release, 1536);
         board.iommu().port(TWIN_A).nics(TWIN_A, 1);
         board.port(NVME_PF).virtual_disks(NVME_PF);
         board.port(SPARE).port(SPARE_B);
@@ -27,13 +27,6 @@ impl Topology {
             // Eight NICs need more than the 2 MiB that an empty slot gets.
             board.port_with(slot, ",mem-reserve=4M");
         }
-        board
-    }
-
-    /// The same on the older release.
-    pub(crate) fn storm_bookworm() -> Self {
-        let mut board = Self::storm();
-        board.suite = "bookworm";
         board
     }
 }

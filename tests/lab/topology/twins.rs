@@ -2,7 +2,7 @@
 //! beside them are two identical NICs. All drivers are in its initrd, which is
 //! the one that it makes itself once it has handed one out.
 
-use super::{Port, Topology};
+use super::{Port, Release, Topology};
 
 /// The slot of one of the identical disks.
 pub(crate) const LEFT: Port = Port::main("left", 0x10);
@@ -41,9 +41,14 @@ impl Root {
 }
 
 impl Topology {
-    /// A host of this release with the root's disk in this slot.
-    pub(crate) fn twins(suite: &'static str, root: Root) -> Self {
-        let mut board = Self::bare(suite, 1024);
+    /// The host of the traps, as it comes up first.
+    pub(crate) fn twins(release: Release) -> Self {
+        Self::twins_with(release, Root::Left)
+    }
+
+    /// The same host with the root's disk in this slot.
+    pub(crate) fn twins_with(release: Release, root: Root) -> Self {
+        let mut board = Self::bare(release, 1024);
         board.iommu();
         for port in [LEFT, RIGHT] {
             board.port(port);
@@ -63,15 +68,5 @@ impl Topology {
         board.root_parameter = ROOT_PARAMETER;
         board.keeps_root = true;
         board
-    }
-
-    /// The host of the traps, as it comes up first.
-    pub(crate) fn trixie_twins() -> Self {
-        Self::twins("trixie", Root::Left)
-    }
-
-    /// The same on the older release.
-    pub(crate) fn bookworm_twins() -> Self {
-        Self::twins("bookworm", Root::Left)
     }
 }

@@ -43,7 +43,7 @@ done
 
 pub(super) fn before_mounts(guest: &mut Guest) -> Result<()> {
     idle(guest)?;
-    guest.ok_for("cp -ax / /srv", Duration::from_secs(180))?;
+    guest.ok_for("cp -ax /. /srv", Duration::from_secs(180))?;
     guest.write_file("/srv/etc/lab-early.toml", CONFIG)?;
     guest.write_file("/srv/etc/lab-early.sh", SNAPSHOT)?;
     guest.ok(&format!(
@@ -54,7 +54,7 @@ pub(super) fn before_mounts(guest: &mut Guest) -> Result<()> {
          ln -s ../vfio-bindd.service /srv/etc/systemd/system/sysinit.target.wants/
          umount /srv; umount /mnt/mirror; mdadm --stop /dev/md0; umount /mnt/shared; swapoff -a"
     ))?;
-    let mut host = Topology::hosts();
+    let mut host = Topology::hosts(guest.release());
     host.root_parameter = ROOT_PARAMETER;
     guest.ok("sync")?;
     guest.boot_as(&host)?;

@@ -54,6 +54,10 @@ pub(super) fn set_up(guest: &mut Guest) -> Result<()> {
          file_system /dev/md0 /mnt/mirror; in_fstab /dev/md0 /mnt/mirror ext4 defaults,nofail
          mkfs.btrfs -q /dev/$(disk {BTRFS})
          dd if={ZFS_LABEL} of=/dev/$(disk {ZFS}) bs=1024 seek=16 conv=notrunc status=none
+         for block in 4 5 6 7; do
+             printf '\\014\\261\\272\\0\\0\\0\\0\\0' |
+                 dd of=/dev/$(disk {ZFS}) bs=1024 seek=$(( 128 + block )) conv=notrunc status=none
+         done
          swap=/dev/$(disk {SWAP})
          mkswap -q $swap; swapon $swap; in_fstab $swap none swap defaults,nofail
          listed=/dev/$(disk {LISTED})
@@ -76,7 +80,8 @@ pub(super) fn set_up(guest: &mut Guest) -> Result<()> {
 
 /// The first label of a disk in a ZFS pool, as it lies 16 KiB into the disk: a
 /// list of names and values in XDR (lib/libnvpair in OpenZFS), with what
-/// libblkid wants of it. All bytes are ASCII.
+/// libblkid wants of it. All bytes are ASCII. Before 2.41 it looked for the magic
+/// number of four uberblocks instead, which [`set_up`] writes.
 fn zfs_label() -> String {
     let word = |number: usize| {
         let bytes = u32::try_from(number).unwrap_or_default().to_be_bytes();
