@@ -4,9 +4,11 @@
 //! is not ours stays byte for byte. Source: libvirt formatdomain and hooks.
 
 pub mod alias;
+pub mod choice;
 pub mod domain;
 pub mod hook;
 pub mod hostdev;
 pub mod request;
 pub mod update;
+pub mod verdict;
 pub mod xml;

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The namespace of our elements in `<metadata>`.
-pub const NAMESPACE: &str = "https://vfio-bindd.org/libvirt/1";
+const NAMESPACE: &str = "https://vfio-bindd.org/libvirt/1";
 /// What the namespaces of all versions start with.
 const ANY_VERSION: &str = "https://vfio-bindd.org/libvirt/";
 

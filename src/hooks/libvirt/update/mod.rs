@@ -11,13 +11,16 @@ use super::{
     alias::{Alias, AliasError},
     domain::{self, Found},
     hostdev::{self, GuestSlot},
-    xml::{Position, XmlError, attribute, children, parse},
+    xml::{Position, XmlError, children, parse},
 };
 use crate::pci::address::{Address, Slot};
 use edits::Edits;
 
+mod diff;
 mod edits;
 mod ports;
+
+pub use self::diff::diff;
 
 /// What became of the XML.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +165,7 @@ fn replace(edits: &mut Edits<'_>, found: &Found<'_, '_>, address: Address) {
             edits.set(found.source, name, value);
         }
     }
-    if attribute(found.holder, "managed").is_some_and(|managed| managed.value() != "no") {
+    if found.device.managed {
         edits.set(found.holder, "managed", "no");
     }
 }
