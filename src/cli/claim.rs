@@ -41,7 +41,7 @@ pub(super) async fn claim(
     let owner = owner.unwrap_or_else(|| format!("pid {}", process::id()));
     let (client, addresses) = patiently(bus, &wanted, &owner).await?;
     if command.is_empty() {
-        return print_addresses(out, root, &client, &addresses, wanted.format).await;
+        return print_addresses(out, root, &client, &wanted.name, &addresses, wanted.format).await;
     }
     drop(client);
     become_command(&command, &wanted.name, &owner, &addresses)

@@ -11,13 +11,13 @@ use std::{
 use clap::CommandFactory as _;
 
 use super::{
-    args::{Cli, Format, Verb},
+    args::{Cli, Format, Hook, Verb},
     check, claim,
     client::Client,
     doctor, early,
     exit::{Exit, Stop},
     explain::{self, Ask},
-    formats, hotplug,
+    formats, hotplug, libvirt,
     local::{self, Host},
     proxmox,
     render::{Screen, Table},
@@ -139,9 +139,11 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             early::run(config, root, dry_run, worker);
             Ok(())
         }
-        Verb::Hook(hook) => proxmox::hook(hook, root, bus, config).await,
+        Verb::Hook(Hook::Proxmox(call)) => proxmox::hook(call, root, bus, config).await,
+        Verb::Hook(Hook::Libvirt(call)) => libvirt::hook(call, bus).await,
         Verb::Terraform => terraform::run(out, bus, root).await,
         Verb::Proxmox(verb) => proxmox::run(out, verb, root, bus, config).await,
+        Verb::Libvirt(verb) => libvirt::run(out, verb, bus, config, root).await,
         Verb::Hotplug { address } => {
             hotplug::run(address);
             Ok(())
@@ -170,14 +172,15 @@ async fn resolve(
     format: Format,
 ) -> Result<(), Stop> {
     let (client, addresses) = Client::resolve(bus, name, wait).await?;
-    print_addresses(out, root, &client, &addresses, format).await
+    print_addresses(out, root, &client, name, &addresses, format).await
 }
 
-/// Prints what was resolved or claimed.
+/// Prints what was resolved or claimed of the mapping `name`.
 pub(super) async fn print_addresses(
     out: &mut Stdout,
     root: &Path,
     client: &Client,
+    name: &str,
     addresses: &[Address],
     format: Format,
 ) -> Result<(), Stop> {
@@ -197,7 +200,7 @@ pub(super) async fn print_addresses(
         }
         _ => BTreeSet::new(),
     };
-    let text = formats::render(format, addresses, &whole, &facts);
+    let text = formats::render(format, name, addresses, &whole, &facts);
     Ok(out.write_all(text.as_bytes())?)
 }
 

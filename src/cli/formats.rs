@@ -11,17 +11,23 @@ use serde_json::{Value, json};
 
 use super::args::Format;
 use crate::{
-    hooks::libvirt::hostdev,
+    hooks::libvirt::hostdev::{self, GuestSlot},
     pci::address::{Address, Slot},
 };
 
 /// What is known of a resolved function beside where it is.
 pub(super) type Facts = BTreeMap<Address, Value>;
 
-/// What `format` makes of `addresses`; `whole` are the slots of which nothing
+/// The first bus of a domain that devices of several functions are put on. Only the
+/// domain knows which it has free: this is above those that libvirt and virt-install
+/// fill, and libvirt adds the PCI Express root ports up to it.
+const GUEST_BUS: u8 = 0x10;
+
+/// What `format` makes of `addresses` of the mapping `name`; `whole` are the slots of which nothing
 /// is missing. Ends with a line end unless there is nothing.
 pub(super) fn render(
     format: Format,
+    name: &str,
     addresses: &[Address],
     whole: &BTreeSet<Slot>,
     facts: &Facts,
@@ -43,8 +49,7 @@ pub(super) fn render(
             let options = each(|one| format!("--vfio /sys/bus/pci/devices/{one},iommu=viommu"));
             lines(&[options.join(" ")])
         }
-        // Only the domain knows which of its guest slots are free.
-        Format::Libvirt => hostdev::render(&hostdev::place(addresses, []), ""),
+        Format::Libvirt => libvirt(name, addresses),
         Format::Proxmox => lines(&[proxmox(addresses, whole)]),
         Format::Json => {
             let bare = |address| json!({ "address": address });
@@ -75,6 +80,15 @@ fn qemu(addresses: &[Address]) -> String {
     addresses.iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
+/// With aliases, by which the hook and `libvirt update` know what the elements are of.
+fn libvirt(name: &str, addresses: &[Address]) -> String {
+    let free = GuestSlot::new(GUEST_BUS, 0).into_iter();
+    let mut hostdevs = hostdev::place(addresses, free.flat_map(GuestSlot::onwards));
+    // The daemon has a mapping of that name: it makes an alias.
+    hostdev::give_aliases(&mut hostdevs, name, 0).unwrap_or_default();
+    hostdev::render(&hostdevs, "")
+}
+
 /// Whole slots without a function, which qemu-server makes one multifunction
 /// device of; several parts are one device too.
 fn proxmox(addresses: &[Address], whole: &BTreeSet<Slot>) -> String {
@@ -98,7 +112,7 @@ mod tests {
         let addresses =
             ["0000:3b:00.0", "0000:3b:00.1", "0000:41:00.0"].map(|one| one.parse().unwrap());
         let whole = whole.iter().copied().collect();
-        render(format, &addresses, &whole, &Facts::new())
+        render(format, "gpu", &addresses, &whole, &Facts::new())
     }
 
     #[test]
@@ -128,6 +142,14 @@ mod tests {
         );
         let libvirt = show(Format::Libvirt, &[]);
         assert_eq!(libvirt.matches("<hostdev ").count(), 3);
+        // Two functions of one device, and one that libvirt finds a place for.
+        for part in [
+            "bus='0x10' slot='0x00' function='0x0' multifunction='on'/>",
+            "bus='0x10' slot='0x00' function='0x1'/>",
+            "  <alias name='ua-vfio-bindd-gpu-2'/>\n</hostdev>\n",
+        ] {
+            assert_eq!(libvirt.matches(part).count(), 1, "{part} in {libvirt}");
+        }
         assert!(
             libvirt.contains("<address domain='0x0000' bus='0x41' slot='0x00' function='0x0'/>")
         );

@@ -12,6 +12,7 @@ mod explain;
 mod formats;
 mod hotplug;
 pub mod image;
+mod libvirt;
 mod local;
 mod proxmox;
 mod render;

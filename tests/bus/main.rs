@@ -17,6 +17,7 @@ mod ctl;
 mod daemon;
 mod explain;
 mod introspection;
+mod libvirt;
 mod life;
 mod objects;
 mod private_bus;

@@ -1,6 +1,8 @@
 //! The client's command line.
 
 mod claim;
+mod hook;
+mod libvirt;
 mod proxmox;
 
 use std::{path::PathBuf, time::Duration};
@@ -10,7 +12,9 @@ use clap_complete::Shell;
 
 pub use self::{
     claim::Claim,
-    proxmox::{Hook, Proxmox},
+    hook::{Hook, LibvirtCall, ProxmoxCall},
+    libvirt::{Libvirt, Update},
+    proxmox::Proxmox,
 };
 use crate::{pci::address::Address, policy::explain::Target};
 
@@ -155,6 +159,9 @@ pub enum Verb {
     /// Work with Proxmox VE
     #[command(subcommand)]
     Proxmox(Proxmox),
+    /// Work with libvirt
+    #[command(subcommand)]
+    Libvirt(Libvirt),
     /// Answer a query of Terraform's external data source
     Terraform,
     /// Wait until the daemon is done with a function that was plugged in (for the

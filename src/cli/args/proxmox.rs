@@ -1,29 +1,8 @@
-//! The arguments of what Proxmox VE calls, and of what is done with it.
+//! The arguments of what is done with Proxmox VE.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::Subcommand;
-
-use super::duration;
-
-/// Who calls, and with what.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Hook {
-    /// As a hookscript of Proxmox VE
-    Proxmox {
-        /// The guest's number
-        #[arg(value_name = "VMID")]
-        vm: u32,
-        /// What happens to it
-        phase: String,
-        /// What a start may wait for the daemon
-        #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
-        timeout: Duration,
-        /// Use this directory as /
-        #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
-        root: PathBuf,
-    },
-}
 
 /// What is to be done with Proxmox VE.
 #[derive(Clone, Debug, Subcommand)]

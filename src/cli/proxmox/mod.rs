@@ -19,7 +19,7 @@ use self::{
     sync::{Mode, sync},
 };
 use super::{
-    args::{Hook, Proxmox},
+    args::{Proxmox, ProxmoxCall},
     exit::Stop,
 };
 use crate::hooks::proxmox::{
@@ -29,24 +29,18 @@ use crate::hooks::proxmox::{
 
 /// Does what a hypervisor's call is for.
 pub(super) async fn hook(
-    hook: Hook,
+    call: ProxmoxCall,
     sysfs: &Path,
     bus: Option<&str>,
     config: Option<&Path>,
 ) -> Result<(), Stop> {
-    let Hook::Proxmox {
-        vm,
-        phase,
-        timeout,
-        root,
-    } = hook;
     let places = Places {
-        root: &root,
+        root: &call.root,
         sysfs,
         bus,
         config,
     };
-    hook::hook(&places, vm, &phase, timeout).await
+    hook::hook(&places, call.vm, &call.phase, call.timeout).await
 }
 
 /// Does what somebody wants done with Proxmox VE.
