@@ -52,6 +52,7 @@ put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
 # The early stage for an initramfs, and what puts it into one.
 put 0755 "$built/vfio-bindd-early" /usr/lib/vfio-bindd/early
 put 0755 packaging/proxmox/hookscript /usr/lib/vfio-bindd/hookscript
+put 0755 packaging/libvirt/hook /usr/lib/vfio-bindd/libvirt-hook
 initramfs=/usr/share/initramfs-tools
 put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
 # Scripts run in the order of their names, and udev loads the drivers.
@@ -84,7 +85,9 @@ install -d "$tree/etc/vfio-bindd/config.d"
 doc=/usr/share/doc/vfio-bindd
 put 0644 README.md "$doc/README.md"
 put 0644 CHANGELOG.md "$doc/CHANGELOG.md"
-put 0644 docs/proxmox.md "$doc/docs/proxmox.md"
+for page in proxmox libvirt; do
+    put 0644 "docs/$page.md" "$doc/docs/$page.md"
+done
 put 0644 config.example.toml "$doc/examples/config.example.toml"
 put 0644 packaging/debian/copyright "$doc/copyright"
 # What Debian's tools read of a package that is its own upstream.

@@ -6,7 +6,7 @@ use vfio_bindd::policy::config::{Source, parse};
 
 use crate::{checked, file, is_content, path};
 
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 15] = [
     "deb.sh",
     "deps.sh",
     "dracut/give-back.sh",
@@ -17,6 +17,8 @@ const SCRIPTS: [&str; 13] = [
     "initramfs-tools/init-top",
     "initramfs-tools/local-block",
     "initramfs-tools/panic",
+    "libvirt/hook",
+    "proxmox/hookscript",
     "debian/postinst",
     "debian/prerm",
     "debian/postrm",
