@@ -19,6 +19,7 @@ pub(crate) mod hotplug;
 pub(crate) mod initramfs;
 pub(crate) mod iommu;
 pub(crate) mod lab;
+pub(crate) mod libvirt;
 pub(crate) mod package;
 pub(crate) mod proxmox;
 pub(crate) mod race;
