@@ -35,7 +35,7 @@ done
 CARGO_ENCODED_RUSTFLAGS=$flags "${CARGO:-cargo}" build --release --locked --bins \
     --target-dir target/package
 built=target/package/release
-for binary in vfio-bindd vfio-bindctl vfio-bindd-early; do
+for binary in vfio-bindd vfio-bindctl vfio-bindd-early vfio-bindd-hook; do
     if grep -qF -e "$PWD" -e "$cargo_home/" -e "$sysroot/lib/rustlib" "$built/$binary"; then
         echo "deb.sh: $binary names a directory of this machine" >&2
         exit 1
@@ -49,9 +49,9 @@ put() { # MODE SOURCE TARGET
 }
 put 0755 "$built/vfio-bindd" /usr/bin/vfio-bindd
 put 0755 "$built/vfio-bindctl" /usr/bin/vfio-bindctl
+put 0755 "$built/vfio-bindd-hook" /usr/lib/vfio-bindd/hookscript
 # The early stage for an initramfs, and what puts it into one.
 put 0755 "$built/vfio-bindd-early" /usr/lib/vfio-bindd/early
-put 0755 packaging/proxmox/hookscript /usr/lib/vfio-bindd/hookscript
 put 0755 packaging/libvirt/hook /usr/lib/vfio-bindd/libvirt-hook
 initramfs=/usr/share/initramfs-tools
 put 0755 packaging/initramfs-tools/hook $initramfs/hooks/vfio-bindd
@@ -113,7 +113,7 @@ completion fish /usr/share/fish/vendor_completions.d/vfio-bindctl.fish
 
 printf 'Source: vfio-bindd\n\nPackage: vfio-bindd\nArchitecture: any\n' >"$out/build/debian/control"
 depends=$(cd "$out/build" && dpkg-shlibdeps -O debian/vfio-bindd/usr/bin/* \
-    debian/vfio-bindd/usr/lib/vfio-bindd/early |
+    debian/vfio-bindd/usr/lib/vfio-bindd/early debian/vfio-bindd/usr/lib/vfio-bindd/hookscript |
     sed -n 's/^shlibs:Depends=//p')
 
 (cd "$tree" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$control/md5sums"

@@ -6,5 +6,7 @@ use clap::Parser as _;
 use vfio_bindd::cli::{self, args::Cli};
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse()).into()
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let exit = cli::at_once(&arguments).unwrap_or_else(|| cli::run(Cli::parse()));
+    exit.into()
 }

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use zbus::DBusError as _;
+
 use crate::{
     engine::{
         claims::Unclaimed,
@@ -81,6 +83,16 @@ pub enum BusError {
     NothingTaken(String),
     /// The kernel or the disk said no to a restore.
     NotRestored(String),
+}
+
+impl BusError {
+    /// The variant's name, and its sentence.
+    pub(super) fn name_and_text(&self) -> (String, String) {
+        let name = self.name().to_string();
+        let name = name.rsplit('.').next().unwrap_or_default();
+        let text = self.description().unwrap_or_default();
+        (name.to_owned(), text.to_owned())
+    }
 }
 
 impl From<Unrestored> for BusError {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 use zbus::{Connection, interface, message::Header, object_server::SignalEmitter};
@@ -16,8 +16,8 @@ use super::{
     api::{BusError, answer, is_settled},
     caller::{Right, authorized, left},
     explain,
-    request::{Request, claimer, ending},
-    wish::{Options, named, share, wish},
+    request::{self, Request, Wish, claimer, ending},
+    wish::{Options, share, wish},
 };
 use crate::{
     engine::{snapshot::Snapshot, target::Target},
@@ -38,6 +38,11 @@ pub(super) fn texts(addresses: &[Address]) -> Vec<String> {
 impl Manager {
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    async fn reserve(&self, wish: Wish) -> Result<Vec<String>, BusError> {
+        let addresses = request::reserve(&self.snapshots, &self.requests, wish).await?;
+        Ok(texts(&addresses))
     }
 }
 
@@ -198,16 +203,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
         let uid = authorized(connection, &header, Right::Claim).await?;
-        named(owner)?;
-        let (releaser, receiver) = oneshot::channel();
-        let request = Request::Release {
-            owner: owner.to_owned(),
-            uid,
-            releaser,
-        };
-        self.requests.send(request).await.map_err(|_| ending())?;
-        let freed = receiver.await.map_err(|_| ending())?;
-        freed.map_err(BusError::from)
+        request::release(&self.requests, owner.to_owned(), uid).await
     }
 
     /// As Restore, of all that was taken.

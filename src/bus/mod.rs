@@ -1,4 +1,5 @@
-//! D-Bus: what the daemon publishes and takes. No policy, no IO on the host.
+//! D-Bus, and Varlink for hooks: what the daemon publishes and takes. No policy, no
+//! IO on the host.
 
 pub mod api;
 mod caller;
@@ -8,4 +9,5 @@ mod manager;
 mod mapping;
 pub mod publish;
 pub mod request;
+pub mod varlink;
 mod wish;

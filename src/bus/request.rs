@@ -1,19 +1,20 @@
 //! Requests: what callers want the daemon to do, and how it is brought to it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use zbus::{Connection, message::Header};
 
 use super::{
     api::{BusError, answer},
     caller::{Right, authorized},
-    manager::{Manager, texts},
-    wish::Caller,
+    manager::Manager,
+    wish::{Caller, named},
 };
 use crate::{
     engine::{
         claims::{Share, Unclaimed},
+        snapshot::Snapshot,
         target::Target,
         undo::Unrestored,
     },
@@ -105,23 +106,43 @@ impl Manager {
         let done = receiver.await.map_err(|_| ending())?;
         done.map_err(failed)
     }
+}
 
-    /// Has functions be somebody's.
-    pub(super) async fn reserve(&self, wish: Wish) -> Result<Vec<String>, BusError> {
-        let mapping = wish.mapping.clone();
-        // In the words that a question for it gets.
-        answer(&self.snapshot(), &mapping)?;
-        let (sender, receiver) = oneshot::channel();
-        let request = Request::Claim(Box::new(wish), sender);
-        self.requests.send(request).await.map_err(|_| ending())?;
-        let granted = receiver.await.map_err(|_| ending())?;
-        granted.map(|addresses| texts(&addresses)).map_err(|why| {
-            match answer(&self.snapshot(), &mapping) {
-                Err(no) if why == Unclaimed::NotBound => no,
-                _ => BusError::from(why),
-            }
-        })
-    }
+/// Has functions be somebody's.
+pub(super) async fn reserve(
+    snapshots: &watch::Receiver<Arc<Snapshot>>,
+    requests: &mpsc::Sender<Request>,
+    wish: Wish,
+) -> Result<Vec<Address>, BusError> {
+    let mapping = wish.mapping.clone();
+    // In the words that a question for it gets.
+    answer(&snapshots.borrow(), &mapping)?;
+    let (sender, receiver) = oneshot::channel();
+    let request = Request::Claim(Box::new(wish), sender);
+    requests.send(request).await.map_err(|_| ending())?;
+    let granted = receiver.await.map_err(|_| ending())?;
+    granted.map_err(|why| match answer(&snapshots.borrow(), &mapping) {
+        Err(no) if why == Unclaimed::NotBound => no,
+        _ => BusError::from(why),
+    })
+}
+
+/// Frees what `owner` has; `uid` is the user who asks.
+pub(super) async fn release(
+    requests: &mpsc::Sender<Request>,
+    owner: String,
+    uid: u32,
+) -> Result<(), BusError> {
+    named(&owner)?;
+    let (releaser, receiver) = oneshot::channel();
+    let request = Request::Release {
+        owner,
+        uid,
+        releaser,
+    };
+    requests.send(request).await.map_err(|_| ending())?;
+    let freed = receiver.await.map_err(|_| ending())?;
+    freed.map_err(BusError::from)
 }
 
 /// Who calls, if they may claim.

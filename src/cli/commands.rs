@@ -139,10 +139,10 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             early::run(config, root, dry_run, worker);
             Ok(())
         }
-        Verb::Hook(Hook::Proxmox(call)) => proxmox::hook(call, root, bus, config).await,
+        Verb::Hook(Hook::Proxmox(call)) => proxmox::hook(&call, root, config),
         Verb::Hook(Hook::Libvirt(call)) => libvirt::hook(call, bus).await,
         Verb::Terraform => terraform::run(out, bus, root).await,
-        Verb::Proxmox(verb) => proxmox::run(out, verb, root, bus, config).await,
+        Verb::Proxmox(verb) => proxmox::run(out, verb, root, config).await,
         Verb::Libvirt(verb) => libvirt::run(out, verb, bus, config, root).await,
         Verb::Hotplug { address } => {
             hotplug::run(address);

@@ -1,6 +1,7 @@
 //! vfio-bindctl: what a person or a hook asks, with or without the daemon.
 
 pub mod args;
+mod at_once;
 mod check;
 mod claim;
 mod client;
@@ -19,8 +20,11 @@ mod render;
 mod show;
 pub mod show_explain;
 mod terraform;
+mod varlink;
 mod wire;
 mod worker;
 
+pub use at_once::at_once;
 pub use commands::run;
 pub use exit::Exit;
+pub use proxmox::hookscript;

@@ -28,18 +28,12 @@ pub(super) fn stop(error: &zbus::Error) -> Stop {
         .strip_prefix(NAME)
         .and_then(|rest| rest.strip_prefix(".Error."));
     let exit = match (own, name.as_str()) {
-        (Some("UnknownMapping"), _) => Exit::Unknown,
-        (Some("Refused"), _) => Exit::Refused,
-        (Some("NotReady" | "Timeout" | "Stuck" | "NoneFree"), _) => Exit::NotSettled,
-        (Some("InvalidConfig" | "InvalidArgument"), _) => Exit::Usage,
+        (Some(own), _) => exit(own),
         (
             None,
             "org.freedesktop.DBus.Error.ServiceUnknown"
             | "org.freedesktop.DBus.Error.NameHasNoOwner",
-        ) => {
-            let text = "vfio-bindd is not running; see: systemctl status vfio-bindd";
-            return Stop::failure(text);
-        }
+        ) => return Stop::failure(NOT_RUNNING),
         (None, "org.freedesktop.DBus.Error.AccessDenied") => {
             return Stop::failure("only root may do this");
         }
@@ -48,6 +42,20 @@ pub(super) fn stop(error: &zbus::Error) -> Stop {
     Stop {
         from_daemon: own.is_some(),
         ..Stop::new(exit, text)
+    }
+}
+
+/// What is said where nobody answers.
+pub(super) const NOT_RUNNING: &str = "vfio-bindd is not running; see: systemctl status vfio-bindd";
+
+/// What one of the daemon's own errors means to whoever called us.
+pub(super) fn exit(name: &str) -> Exit {
+    match name {
+        "UnknownMapping" => Exit::Unknown,
+        "Refused" => Exit::Refused,
+        "NotReady" | "Timeout" | "Stuck" | "NoneFree" => Exit::NotSettled,
+        "InvalidConfig" | "InvalidArgument" => Exit::Usage,
+        _ => Exit::Failure,
     }
 }
 

@@ -8,8 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,6 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::socket::listen;
 use crate::pci::address::Address;
 
 /// How long a connection is kept. The client gives up earlier.
@@ -70,7 +70,8 @@ impl Hotplug {
         let Some(path) = self.path.as_deref().filter(|_| self.accepts.is_none()) else {
             return;
         };
-        match bind(path) {
+        let listener = listen(path, 0o600).and_then(UnixListener::from_std);
+        match listener {
             Ok(listener) => {
                 let accepts = tokio::spawn(accept(listener, self.arrivals.clone()));
                 self.accepts = Some(accepts);
@@ -115,17 +116,6 @@ impl Drop for Hotplug {
     }
 }
 
-/// The socket, for root only, in place of what an earlier daemon left.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
 async fn accept(listener: UnixListener, arrivals: mpsc::Sender<Arrival>) {
     loop {
         match listener.accept().await {
@@ -162,6 +152,8 @@ async fn serve(stream: UnixStream, arrivals: mpsc::Sender<Arrival>) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;

@@ -36,6 +36,9 @@ struct Entry {
     /// Who has which of them for themselves.
     #[serde(default)]
     claims: BTreeMap<Address, String>,
+    /// The ID of Proxmox VE's resource mapping that is kept in step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxmox: Option<String>,
 }
 
 /// The file.
@@ -72,6 +75,7 @@ impl MapFile {
                         state: mapping.state.to_string(),
                         addresses: mapping.addresses.clone(),
                         claims: mapping.claims.clone(),
+                        proxmox: mapping.proxmox.clone(),
                     };
                     (name.clone(), entry)
                 })
@@ -137,6 +141,7 @@ mod tests {
             state: state.to_owned(),
             addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
             claims: BTreeMap::new(),
+            proxmox: None,
         };
         let map = Map {
             generation: 7,

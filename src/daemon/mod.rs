@@ -17,6 +17,7 @@ pub mod map_file;
 pub mod notify;
 pub mod run;
 mod runtime_file;
+mod socket;
 mod survey;
 mod undo;
 mod verdicts;

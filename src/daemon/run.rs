@@ -11,14 +11,19 @@ use std::{
 };
 
 use tokio::{
+    net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{notify, work::Work};
+use super::{notify, runtime_file, socket::listen, work::Work};
 use crate::{
-    bus::{publish, request::Request},
+    bus::{
+        publish,
+        request::Request,
+        varlink::{self, message::INTERFACE},
+    },
     engine::{event::Event, snapshot::Snapshot},
     kernel::uevent::{Heard, Monitor},
 };
@@ -117,8 +122,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Serves D-Bus on a thread of its own: who asks waits for no plan, and no bind waits
-/// until all are told of the one before. It ends with the process.
+/// Serves D-Bus and the socket on a thread of its own: who asks waits for no plan, and
+/// no bind waits until all are told of the one before. It ends with the process.
 fn serve(
     address: Option<String>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -128,8 +133,28 @@ fn serve(
         .enable_all()
         .build()?;
     let bus = thread::Builder::new().name("bus".to_owned());
-    bus.spawn(move || runtime.block_on(publish::run(address, snapshots, requests)))
-        .map(drop)
+    let serve = async move {
+        match hooks_socket() {
+            Ok(Some(listener)) => {
+                let serve = varlink::serve(listener, snapshots.clone(), requests.clone());
+                tokio::spawn(serve);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!("hooks cannot ask: {INTERFACE}: {error}"),
+        }
+        publish::run(address, snapshots, requests).await;
+    };
+    bus.spawn(move || runtime.block_on(serve)).map(drop)
+}
+
+/// Where hooks ask, without a bus: a socket in the runtime directory, if there is one.
+fn hooks_socket() -> io::Result<Option<UnixListener>> {
+    let Some(directory) = runtime_file::directory() else {
+        return Ok(None);
+    };
+    // For everyone: what may be asked is decided by who asks.
+    let listener = listen(&directory.join(INTERFACE), 0o666)?;
+    UnixListener::from_std(listener).map(Some)
 }
 
 async fn at(time: Option<Instant>) {

@@ -5,10 +5,16 @@ use std::{
     fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Where they are. A daemon that is started by hand has no such place.
+pub(super) fn directory() -> Option<PathBuf> {
+    // systemd.exec(5), RuntimeDirectory=.
+    std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from)
+}
 
 /// Replaces the file by `value` as JSON.
 ///

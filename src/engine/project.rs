@@ -17,7 +17,7 @@ use crate::{
     pci::{address::Address, inventory::Inventory},
     policy::{
         drift::Drift,
-        model::Policy,
+        model::{Mapping, Policy},
         plan::{Chosen, MappingPlan, Plan, Verdict},
     },
 };
@@ -48,10 +48,7 @@ impl View<'_> {
             .iter()
             .filter_map(|(name, mapping)| {
                 let plan = self.plan.mappings.get(name)?;
-                Some((
-                    name.clone(),
-                    self.mapping(&mapping.description, plan, &owners),
-                ))
+                Some((name.clone(), self.mapping(mapping, plan, &owners)))
             })
             .collect();
         let (state, reason) = self.daemon(&mappings);
@@ -101,7 +98,7 @@ impl View<'_> {
 
     fn mapping(
         &self,
-        description: &str,
+        mapping: &Mapping,
         plan: &MappingPlan,
         owners: &BTreeMap<Address, String>,
     ) -> MappingView {
@@ -113,11 +110,12 @@ impl View<'_> {
             Verdict::Released => self.way_back(plan),
         };
         MappingView {
-            description: description.to_owned(),
+            description: mapping.description.clone(),
             state,
             reason,
             addresses: plan.addresses().collect(),
             claims: plan.addresses().filter_map(owner).collect(),
+            proxmox: mapping.proxmox.clone(),
         }
     }
 

@@ -140,6 +140,8 @@ pub struct MappingView {
     pub addresses: Vec<Address>,
     /// Who has which of them for themselves, whatever mapping they claimed it of.
     pub claims: BTreeMap<Address, String>,
+    /// The ID of Proxmox VE's resource mapping that is kept in step with it.
+    pub proxmox: Option<String>,
 }
 
 /// A function as it is published.

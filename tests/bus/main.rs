@@ -9,6 +9,7 @@
 mod support;
 #[path = "../support/tree.rs"]
 mod tree;
+mod varlink;
 
 mod answers;
 mod claims;

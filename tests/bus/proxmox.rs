@@ -13,14 +13,14 @@ use vfio_bindd::{
     bus::request::{Lasts, Request, Wish},
     engine::{
         claims::{Share, Unclaimed},
-        snapshot::{DaemonState, MappingState, Snapshot},
+        snapshot::{DaemonState, MappingState, MappingView, Snapshot},
     },
 };
 
 use crate::{
-    client::{Client, soon},
-    private_bus::{PrivateBus, is_root},
-    service::{Service, bound, snapshot, view},
+    client::soon,
+    private_bus::is_root,
+    service::{Service, bound, listener, snapshot, view},
     support::at,
     tree::Tree,
 };
@@ -34,7 +34,6 @@ const CONFIG: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\" }\nproxmox = \
 struct Node {
     root: TempDir,
     tree: Tree,
-    bus: PrivateBus,
 }
 
 impl Node {
@@ -43,7 +42,6 @@ impl Node {
         let node = Self {
             root: tempfile::tempdir().unwrap(),
             tree: Tree::new(),
-            bus: PrivateBus::start(),
         };
         for (group, address) in [(2, NIC), (3, OTHER)] {
             node.tree.add(address, group);
@@ -84,7 +82,7 @@ impl Node {
         fs::copy(pvesh, tools.join("pvesh")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-bindctl"));
         command
-            .args(["--bus-address", &self.bus.address(), "--sysfs-root"])
+            .arg("--sysfs-root")
             .arg(self.tree.root())
             .arg("--config")
             .arg(self.path("config.toml"))
@@ -120,8 +118,16 @@ impl Node {
     }
 }
 
+/// Mappings of which `nic` is kept in step with a resource mapping.
+fn with_nic<const N: usize>(generation: u64, mappings: [(&str, MappingView); N]) -> Snapshot {
+    let mut snapshot = snapshot(generation, mappings);
+    let nic = snapshot.mappings.get_mut("nic").unwrap();
+    nic.proxmox = Some("nic0".to_owned());
+    snapshot
+}
+
 fn both() -> Snapshot {
-    snapshot(1, [("nic", bound(&[NIC])), ("other", bound(&[OTHER]))])
+    with_nic(1, [("nic", bound(&[NIC])), ("other", bound(&[OTHER]))])
 }
 
 /// Answers claims and releases; what was asked for.
@@ -177,8 +183,7 @@ async fn a_guest_starts_with_what_its_config_means() {
         return;
     }
     let node = Node::new();
-    let mut service = Service::start(&node.bus.address(), both());
-    let _client = Client::served(&node.bus.address()).await;
+    let mut service = Service::on_socket(node.root.path(), both());
     node.file(
         "etc/pve/mapping/pci.cfg",
         &format!("nic0\n\tmap {}\n\n", entry(NIC, 2)),
@@ -226,8 +231,7 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
         return;
     }
     let node = Node::new();
-    let mut service = Service::start(&node.bus.address(), both());
-    let _client = Client::served(&node.bus.address()).await;
+    let mut service = Service::on_socket(node.root.path(), both());
     node.file(
         "etc/pve/mapping/pci.cfg",
         &format!("nic0\n\tmap {}\n\n", entry(NIC, 7)),
@@ -262,23 +266,23 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
     node.guest("hostpci0: 0000:00:02,pcie=1\n");
     let (done, _) = tokio::join!(node.hook("pre-start"), answer(&mut service, vec![Ok(NIC)]));
     assert_eq!(done.0, 0, "{}", done.1);
-    let moved = snapshot(2, [("nic", bound(&[OTHER]))]);
+    let moved = with_nic(2, [("nic", bound(&[OTHER]))]);
     service.publish(moved);
     let told = "hostpci0: 0000:00:02 was mapping 'nic', which is 0000:00:03 now; run: qm set 100 \
                 --hostpci0 0000:00:03";
     node.refuses("hostpci0: 0000:00:02,pcie=1\n", &[told]).await;
     // Somebody else's card is there by now, which is no better.
     let others = [("nic", bound(&[OTHER])), ("other", bound(&[NIC]))];
-    service.publish(snapshot(3, others));
+    service.publish(with_nic(3, others));
     node.refuses("hostpci0: 0000:00:02,pcie=1\n", &[told]).await;
     let refused = view(MappingState::Refused, "0000:00:03.0 is in use", &[OTHER]);
-    service.publish(snapshot(4, [("nic", refused)]));
+    service.publish(with_nic(4, [("nic", refused)]));
     node.refuses(
         "hostpci0: 0000:00:03\n",
         &["mapping 'nic' is refused: 0000:00:03.0 is in use"],
     )
     .await;
-    service.publish(snapshot(5, [("nic", bound(&[OTHER]))]));
+    service.publish(with_nic(5, [("nic", bound(&[OTHER]))]));
     fs::remove_file(node.tree.attribute(OTHER, "driver")).unwrap();
     node.refuses("hostpci0: 0000:00:03\n", &["0000:00:03.0 has no driver"])
         .await;
@@ -289,16 +293,15 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
     assert!(service.requests.is_empty());
 }
 
-/// A config that is not valid says nothing of whose a device is: who had one of ours
-/// does not start, whether the daemon goes on with an older one or has none.
+/// A config that is not valid says nothing of whose a device is. The daemon goes on with
+/// the one before; where it has none, who had one of ours does not start.
 #[tokio::test(flavor = "current_thread")]
 async fn a_guest_that_had_our_functions_does_not_start_by_a_bad_config() {
     if !is_root("the hook claims") {
         return;
     }
     let node = Node::new();
-    let mut service = Service::start(&node.bus.address(), both());
-    let _client = Client::served(&node.bus.address()).await;
+    let mut service = Service::on_socket(node.root.path(), both());
     let resources = format!("nic0\n\tmap {}\n\n", entry(NIC, 2));
     node.file("etc/pve/mapping/pci.cfg", &resources);
     let guests = ["hostpci0: mapping=nic0\n", "hostpci0: 0000:00:02\n"];
@@ -309,9 +312,8 @@ async fn a_guest_that_had_our_functions_does_not_start_by_a_bad_config() {
         let (done, _) = tokio::join!(node.hook("pre-start"), answer(&mut service, vec![Ok(NIC)]));
         assert_eq!(done.0, 0, "{}", done.1);
         node.file("config.toml", "[mapping.nic]\nmatch = {}\n");
-        node.refuses(guest, &["config.toml:2:9: ", "would start with whatever"])
-            .await;
-        node.file("config.toml", CONFIG);
+        let (done, _) = tokio::join!(node.hook("pre-start"), answer(&mut service, vec![Ok(NIC)]));
+        assert_eq!(done, (0, String::new()));
         let failed = Snapshot {
             generation: 10 + u64::try_from(index).unwrap(),
             state: DaemonState::Failed,
@@ -350,11 +352,32 @@ async fn guests_of_others_start_whatever_we_do() {
     }
 }
 
+/// Whoever has the socket and says nothing keeps no guest waiting for ever.
+#[tokio::test(flavor = "current_thread")]
+async fn a_daemon_that_hangs_stops_its_own_guests_only() {
+    let node = Node::new();
+    let map =
+        format!("{{\"mappings\":{{\"nic\":{{\"state\":\"bound\",\"addresses\":[\"{NIC}\"]}}}}}}");
+    node.file("run/vfio-bindd/map.json", &map);
+    let _hangs = listener(node.root.path());
+    node.refuses(
+        "hostpci0: 0000:00:02\n",
+        &["vfio-bindd does not answer; the guest has"],
+    )
+    .await;
+    node.refuses("hostpci0: mapping=nic0\n", &["vfio-bindd does not answer"])
+        .await;
+    node.guest("hostpci0: 0000:00:03\nhostpci1: mapping=theirs\n");
+    assert_eq!(node.hook("pre-start").await.0, 0);
+    for phase in ["pre-stop", "post-stop"] {
+        assert_eq!(node.hook(phase).await.0, 0, "{phase}");
+    }
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn resource_mappings_follow_the_functions() {
     let node = Node::new();
-    let service = Service::start(&node.bus.address(), snapshot(1, [("nic", bound(&[NIC]))]));
-    let _client = Client::served(&node.bus.address()).await;
+    let service = Service::on_socket(node.root.path(), with_nic(1, [("nic", bound(&[NIC]))]));
     let theirs = "node=elsewhere,path=0000:01:00,id=8086:10D3,odd=kept";
     let of = |entries: &[&str], more: &str| {
         let lines: String = entries
@@ -378,7 +401,7 @@ async fn resource_mappings_follow_the_functions() {
     assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
     assert_eq!(node.calls(), before);
     // Somebody else writes between the question and the answer.
-    service.publish(snapshot(2, [("nic", bound(&[OTHER]))]));
+    service.publish(with_nic(2, [("nic", bound(&[OTHER]))]));
     let more = "fresh\n\tmap node=x,path=0000:05:00,id=1:2\n\n";
     node.file("somebody-else", more);
     let (code, _, err) = node.ctl(&["proxmox", "sync"]).await;
@@ -390,7 +413,7 @@ async fn resource_mappings_follow_the_functions() {
     );
     assert!(!now.contains(&is), "{now}");
     // No quorum: nothing is lost, and it can be tried again.
-    service.publish(snapshot(3, [("nic", bound(&[NIC, OTHER]))]));
+    service.publish(with_nic(3, [("nic", bound(&[NIC, OTHER]))]));
     node.file("no-quorum", "");
     let (code, _, err) = node.ctl(&["proxmox", "sync"]).await;
     assert!(
@@ -403,7 +426,7 @@ async fn resource_mappings_follow_the_functions() {
     assert!(node.mappings().contains(&is) && node.mappings().contains(&entry(OTHER, 3)));
     // What is gone goes, but for the last entry.
     let gone = view(MappingState::Absent, "no function matches", &[]);
-    service.publish(snapshot(4, [("nic", gone)]));
+    service.publish(with_nic(4, [("nic", gone)]));
     assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
     let now = node.mappings();
     assert!(now.contains(theirs) && !now.contains(&is), "{now}");
@@ -412,7 +435,7 @@ async fn resource_mappings_follow_the_functions() {
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(err.contains("its last entry is stale"), "{err}");
     // Where there is none yet, one is made.
-    service.publish(snapshot(5, [("nic", bound(&[NIC]))]));
+    service.publish(with_nic(5, [("nic", bound(&[NIC]))]));
     node.file("etc/pve/mapping/pci.cfg", "");
     assert_eq!(node.ctl(&["proxmox", "sync"]).await.0, 0);
     assert_eq!(node.mappings(), format!("nic0\n\tmap {is}\n\n"));

@@ -1,13 +1,24 @@
 //! The bus layer by itself: the test is the daemon's loop.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::net,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::{
+    net::UnixListener,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 use vfio_bindd::{
-    bus::{publish, request::Request},
+    bus::{
+        publish,
+        request::Request,
+        varlink::{self, message::INTERFACE},
+    },
     engine::snapshot::{
         DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
     },
@@ -37,6 +48,19 @@ impl Service {
         }
     }
 
+    /// Answers at the socket below `root`, without a bus.
+    pub(crate) fn on_socket(root: &Path, snapshot: Snapshot) -> Self {
+        let (snapshots, followed) = watch::channel(Arc::new(snapshot));
+        let (sender, requests) = mpsc::channel(16);
+        let listener = UnixListener::from_std(listener(root)).unwrap();
+        let task = tokio::spawn(varlink::serve(listener, followed, sender));
+        Self {
+            snapshots,
+            requests,
+            task,
+        }
+    }
+
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.snapshots.send_replace(Arc::new(snapshot));
     }
@@ -52,6 +76,19 @@ impl Service {
     }
 }
 
+/// The daemon's socket on the host at `root`, which nobody serves yet.
+pub(crate) fn listener(root: &Path) -> net::UnixListener {
+    let path = socket(root);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let listener = net::UnixListener::bind(path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+pub(crate) fn socket(root: &Path) -> PathBuf {
+    root.join("run/vfio-bindd").join(INTERFACE)
+}
+
 /// A mapping in this state, and why.
 pub(crate) fn view(state: MappingState, reason: &str, addresses: &[&str]) -> MappingView {
     MappingView {
@@ -60,6 +97,7 @@ pub(crate) fn view(state: MappingState, reason: &str, addresses: &[&str]) -> Map
         reason: reason.to_owned(),
         addresses: addresses.iter().map(|address| at(address)).collect(),
         claims: BTreeMap::new(),
+        proxmox: None,
     }
 }
 

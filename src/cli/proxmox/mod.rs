@@ -2,9 +2,11 @@
 //!
 //! Owns the places. What the texts mean is `hooks::proxmox`'s.
 
+mod daemon;
 mod enable;
 mod hook;
 mod remembered;
+mod script;
 mod sync;
 
 use std::{
@@ -14,10 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::{
-    hook::Places,
-    sync::{Mode, sync},
-};
+pub use self::script::hookscript;
+use self::sync::{Mode, sync};
 use super::{
     args::{Proxmox, ProxmoxCall},
     exit::Stop,
@@ -27,20 +27,25 @@ use crate::hooks::proxmox::{
     sections,
 };
 
+/// Where things are.
+#[derive(Clone, Copy, Debug)]
+struct Places<'a> {
+    /// What to use as `/`.
+    root: &'a Path,
+    /// What to use as `/sys`.
+    sysfs: &'a Path,
+    config: Option<&'a Path>,
+}
+
 /// Does what a hypervisor's call is for.
-pub(super) async fn hook(
-    call: ProxmoxCall,
-    sysfs: &Path,
-    bus: Option<&str>,
-    config: Option<&Path>,
-) -> Result<(), Stop> {
+pub(super) fn hook(call: &ProxmoxCall, sysfs: &Path, config: Option<&Path>) -> Result<(), Stop> {
     let places = Places {
         root: &call.root,
         sysfs,
-        bus,
         config,
     };
-    hook::hook(&places, call.vm, &call.phase, call.timeout).await
+    let limit = call.timeout.unwrap_or(hook::LIMIT);
+    hook::hook(&places, call.vm, &call.phase, limit)
 }
 
 /// Does what somebody wants done with Proxmox VE.
@@ -48,7 +53,6 @@ pub(super) async fn run(
     out: &mut Stdout,
     verb: Proxmox,
     sysfs: &Path,
-    bus: Option<&str>,
     config: Option<&Path>,
 ) -> Result<(), Stop> {
     match verb {
@@ -60,7 +64,6 @@ pub(super) async fn run(
             let places = Places {
                 root: &root,
                 sysfs,
-                bus,
                 config,
             };
             sync(out, &places, Mode { dry_run, auto }).await

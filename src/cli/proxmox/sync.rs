@@ -6,22 +6,18 @@
 //! makes the cluster write.
 
 use std::{
-    collections::BTreeMap,
     io::{Stdout, Write as _},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
 use tokio::{
     process::Command,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
-use super::{
-    Node,
-    hook::{Places, ids, settled},
-};
+use super::{Node, Places, daemon::settled};
 use crate::{
     cli::{
         commands::tell,
@@ -66,19 +62,18 @@ struct Resource {
 
 /// Brings all in step that can be; the error is that of the first that could not.
 pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> Result<(), Stop> {
-    let settings = local::policy(places.config)?.proxmox;
-    let ids = ids(places)?;
-    if ids.is_empty() || (mode.auto && !settings.sync) {
+    let policy = local::policy(places.config)?;
+    let settings = &policy.proxmox;
+    let mut kept = policy.mappings.values();
+    if !kept.any(|mapping| mapping.proxmox.is_some()) || (mode.auto && !settings.sync) {
         return Ok(());
     }
     let ownership = match settings.replace {
         Replace::Own => Ownership::Marked,
         Replace::Node => Ownership::Node,
     };
-    let (_, mappings) = settled(places, &ids, Instant::now() + FIRST_PASS, |name, _| {
-        ids.contains_key(name)
-    })
-    .await?;
+    let end = Instant::now() + FIRST_PASS;
+    let (_, mappings) = settled(places.root, end, |_, one| one.proxmox.is_some())?;
     let node = Node::new(places.root);
     let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
     let devices: Devices = inventory
@@ -86,8 +81,11 @@ pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> R
         .map(|function| (function.address, function.into()))
         .collect();
     let mut result = Ok(());
-    for (name, id) in &ids {
-        let Some(wanted) = wanted(name, &mappings, &node, &devices) else {
+    for (name, mapped) in &mappings {
+        let Some(id) = &mapped.proxmox else {
+            continue;
+        };
+        let Some(wanted) = wanted(name, mapped, &node, &devices) else {
             continue;
         };
         let task = Task {
@@ -106,13 +104,7 @@ pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> R
 
 /// The entries that this node should have for a mapping; `None` if that is not
 /// for now to say, as while it is being bound.
-fn wanted(
-    name: &str,
-    mappings: &BTreeMap<String, Mapped>,
-    node: &Node,
-    devices: &Devices,
-) -> Option<Vec<Entry>> {
-    let mapped = mappings.get(name)?;
+fn wanted(name: &str, mapped: &Mapped, node: &Node, devices: &Devices) -> Option<Vec<Entry>> {
     match mapped.state.as_str() {
         "bound" => Some(entries(
             &node.name,

@@ -23,7 +23,7 @@ use super::{
     map_file::MapFile,
     notify::Notifier,
     run::{Options, StartError},
-    survey,
+    runtime_file, survey,
     undo::{self, Undo},
     verdicts::Verdicts,
 };
@@ -67,9 +67,8 @@ impl Work {
         snapshots: watch::Sender<Arc<Snapshot>>,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Result<Self, StartError> {
-        // systemd.exec(5), RuntimeDirectory=. Started by hand there is none.
-        let directory = std::env::var_os("RUNTIME_DIRECTORY");
-        let directory = directory.as_deref().map(Path::new);
+        let directory = runtime_file::directory();
+        let directory = directory.as_deref();
         let map_file = directory.map(MapFile::new);
         let held = map_file
             .as_ref()

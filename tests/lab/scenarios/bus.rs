@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("bus_real_errors", real_errors),
     Scenario::of_package("bus_objects_of_mappings_and_functions", objects),
     Scenario::of_package("bus_readers_may_not_change", readers_may_not_change),
+    Scenario::of_package("bus_answers_hooks_without_it", answers_hooks),
     Scenario::of_package("bus_outlives_the_broker", outlives_the_broker),
 ];
 
@@ -184,6 +185,47 @@ fn readers_may_not_change(guest: &mut Guest) -> Result<()> {
     }
     denied(guest, &format!("set-property {MANAGER} State s failed"))?;
     same("the driver", &guest.driver(&nic)?, "vfio-pci")
+}
+
+/// The socket of hooks, which is there whether the bus is or not.
+fn answers_hooks(guest: &mut Guest) -> Result<()> {
+    fresh(guest, POLICY)?;
+    let nic = guest.behind(TWIN_NODE1, 0)?;
+    wait_resolved(guest, "nic", &[&nic])?;
+    // Whoever has no bus is answered as well.
+    let resolve = "unshare --mount sh -c 'mount -t tmpfs none /run/dbus; vfio-bindctl resolve nic'";
+    same("the answer without a bus", &guest.ok(resolve)?, &nic)?;
+    if guest.run("command -v varlinkctl")?.status != 0 {
+        return Ok(());
+    }
+    let socket = "/run/vfio-bindd/org.vfiobindd1";
+    let shown = guest.ok(&format!(
+        "{READER} varlinkctl introspect {socket} org.vfiobindd1"
+    ))?;
+    for part in ["method Resolve(", "method Claim(", "error NoneFree"] {
+        ensure(shown.contains(part), || format!("no {part} in {shown}"))?;
+    }
+    let call = |method: &str, parameters: &str| {
+        format!("varlinkctl --json=short call {socket} org.vfiobindd1.{method} '{parameters}'")
+    };
+    let resolve = call("Resolve", r#"{"mapping":"nic"}"#);
+    let answer = guest.ok(&format!("{READER} {resolve}"))?;
+    same(
+        "the answer",
+        &answer,
+        &format!(r#"{{"addresses":["{nic}"]}}"#),
+    )?;
+    let claim = call("Claim", r#"{"mapping":"nic","owner":"vm"}"#);
+    let refused = guest.run(&format!("{READER} {claim}"))?;
+    ensure(
+        refused.status != 0 && refused.words().contains("AccessDenied"),
+        || format!("a reader claims: {}", refused.words()),
+    )?;
+    guest.ok(&claim)?;
+    let held = guest.ok("vfio-bindctl status --json | jq -Mc .mappings.nic.claims")?;
+    same("the claims", &held, &format!(r#"{{"{nic}":"vm"}}"#))?;
+    guest.ok(&call("Release", r#"{"owner":"vm"}"#))?;
+    fresh(guest, "")
 }
 
 /// A reader who does this with busctl is told that he may not.

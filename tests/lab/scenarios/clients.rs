@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NIC, SOON, ensure, fresh};
+use super::{NIC, READER, SOON, ensure, fresh, same};
 use crate::Result;
 use crate::guest::Guest;
 use crate::scenario::Scenario;
@@ -12,6 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("client_nested_qemu", starts_nested_qemu),
     Scenario::of_package("client_libvirt", starts_libvirt_guest),
     Scenario::of_package("client_exit_codes", exit_codes),
+    Scenario::of_package("client_terraform_and_shells", terraform_and_shells),
 ];
 
 const CONFIG: &str = r#"[mapping.nic]
@@ -89,6 +90,35 @@ fn starts_libvirt_guest(guest: &mut Guest) -> Result<()> {
         "$(vfio-bindctl resolve nic --format libvirt)",
         Duration::from_secs(120),
     )
+}
+
+/// Those who do not speak D-Bus: an external program of Terraform, a shell, a unit.
+fn terraform_and_shells(guest: &mut Guest) -> Result<()> {
+    fresh(guest, CONFIG)?;
+    let address = guest.ok("vfio-bindctl resolve nic --wait 20s")?;
+    let answer = guest.ok(&format!(
+        "echo '{{\"mapping\": \"nic\"}}' | {READER} vfio-bindctl terraform |
+             jq -er '[.bdf, .id, .iommu_group, .driver, .node] | join(\" \")'"
+    ))?;
+    let group = guest.ok(&format!(
+        "basename $(readlink /sys/bus/pci/devices/{address}/iommu_group)"
+    ))?;
+    let wanted = format!("{address} 8086:10d3 {group} vfio-pci lab");
+    same("Terraform's answer", &answer, &wanted)?;
+    for query in ["{\"mapping\": \"nobody\"}", "{}", "", "{\"mapping\": 1}"] {
+        let output = guest.run(&format!("echo '{query}' | vfio-bindctl terraform"))?;
+        ensure(
+            output.status != 0 && output.stdout.is_empty() && output.stderr.lines().count() == 1,
+            || format!("{query:?} is answered: {}", output.words()),
+        )?;
+    }
+    let shell = guest.ok("sh -euc '. /run/vfio-bindd/map.env; echo $VFIO_BINDD_MAPPING_NIC'")?;
+    same("what a shell has", &shell, &address)?;
+    let unit = guest.ok(
+        "systemd-run -q --pipe -p EnvironmentFile=/run/vfio-bindd/map.env \
+             sh -c 'echo $VFIO_BINDD_MAPPING_NIC'",
+    )?;
+    same("what a unit has", &unit, &address)
 }
 
 /// A hook decides by the exit code, so the codes are part of the contract.
