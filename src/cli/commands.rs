@@ -140,7 +140,7 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             Ok(())
         }
         Verb::Hook(Hook::Proxmox(call)) => proxmox::hook(&call, root, config),
-        Verb::Hook(Hook::Libvirt(call)) => libvirt::hook(call, bus).await,
+        Verb::Hook(Hook::Libvirt(call)) => libvirt::hook(call),
         Verb::Terraform => terraform::run(out, bus, root).await,
         Verb::Proxmox(verb) => proxmox::run(out, verb, root, config).await,
         Verb::Libvirt(verb) => libvirt::run(out, verb, bus, config, root).await,

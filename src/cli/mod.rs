@@ -11,6 +11,7 @@ mod early;
 mod exit;
 mod explain;
 mod formats;
+mod guests;
 mod hotplug;
 pub mod image;
 mod libvirt;

@@ -3,5 +3,6 @@
 //! Text in, text out. Pure: `cli` brings the text and has it written.
 
 pub mod libvirt;
+pub mod mapped;
 pub mod proxmox;
 pub mod terraform;

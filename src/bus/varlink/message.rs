@@ -83,11 +83,13 @@ pub struct Status {
 pub struct Mapping {
     /// `bound`, or why it cannot be used.
     pub state: String,
-    /// One clause why.
+    /// One clause why. `map.json`, which is read as this too, has none.
+    #[serde(default)]
     pub reason: String,
     /// Its functions.
     pub addresses: Vec<Address>,
     /// Who has which of them.
+    #[serde(default)]
     pub claims: BTreeMap<Address, String>,
     /// The ID of the resource mapping of Proxmox VE that is kept in step.
     #[serde(default, skip_serializing_if = "Option::is_none")]

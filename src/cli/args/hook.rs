@@ -43,9 +43,9 @@ pub struct LibvirtCall {
     /// Why it ended, and what a later libvirt may say
     #[arg(allow_hyphen_values = true)]
     pub extra: Vec<String>,
-    /// What a start may wait for the daemon
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
-    pub timeout: Duration,
+    /// What a start may wait for the daemon, 30s without
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
     /// Use this directory as /
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     pub root: PathBuf,

@@ -2,7 +2,6 @@
 //!
 //! What the texts mean is `hooks::libvirt`'s.
 
-mod daemon;
 mod enable;
 mod hook;
 mod update;
@@ -16,8 +15,8 @@ use super::{
 };
 
 /// Does what libvirt's call is for.
-pub(super) async fn hook(call: LibvirtCall, bus: Option<&str>) -> Result<(), Stop> {
-    hook::hook(&call, bus).await
+pub(super) fn hook(call: LibvirtCall) -> Result<(), Stop> {
+    hook::hook(&call)
 }
 
 /// Does what somebody wants done with libvirt.

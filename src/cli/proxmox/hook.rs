@@ -5,6 +5,7 @@
 //! guest's config is held meanwhile, and never takes longer than it may.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -12,46 +13,38 @@ use std::{
 
 use super::{
     Node, Places,
-    daemon::{Mappings, PATIENCE, Until, ask, claim, last_known, mapped, release, settled},
     remembered::{self, Before},
 };
 use crate::{
-    cli::{commands::tell, exit::Stop},
-    hooks::proxmox::{
-        guest::Guest,
-        verdict::{Mapped, Scene, Use, concerns, judge},
+    cli::{
+        commands::tell,
+        exit::Stop,
+        guests::{Until, claim, claim_for_start, last_known, now, pid, quietly, release, settled},
+        local,
+    },
+    engine::claims::owner_of_vm,
+    hooks::{
+        mapped::{Mapped, Mappings},
+        proxmox::{
+            guest::Guest,
+            verdict::{Scene, Use, concerns, judge},
+        },
     },
     kernel::{scan::scan_all, sysfs::HostSysfs},
-    pci::inventory::Inventory,
+    pci::{address::Address, inventory::Inventory},
 };
-
-/// How long the daemon keeps functions for a guest whose start may fail after
-/// this: PVE says nothing then.
-const START: Duration = Duration::from_secs(600);
-
-/// What a start may wait for the daemon, unless somebody says otherwise.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Does what `phase` asks for.
 pub(super) fn hook(places: &Places<'_>, vm: u32, phase: &str, limit: Duration) -> Result<(), Stop> {
     match phase {
         // PVE knows no other status than 0 and its opposite.
-        "pre-start" => before_start(places, vm, limit).map_err(|stop| Stop::failure(stop.text)),
+        "pre-start" => {
+            return before_start(places, vm, limit).map_err(|stop| Stop::failure(stop.text));
+        }
         "post-start" => quietly(after_start(places, vm)),
-        "post-stop" => quietly(release(places.root, vm)),
+        "post-stop" => quietly(release(places.root, &owner_of_vm(vm.into()))),
         // Nothing to do, or a phase of a Proxmox VE that is yet to come.
-        _ => Ok(()),
-    }
-}
-
-/// A failure of this helps nobody.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "a phase may fail, and this one does not"
-)]
-fn quietly(phase: Result<(), Stop>) -> Result<(), Stop> {
-    if let Err(stop) = phase {
-        tell(&stop.text);
+        _ => {}
     }
     Ok(())
 }
@@ -73,11 +66,8 @@ fn before_start(places: &Places<'_>, vm: u32, limit: Duration) -> Result<(), Sto
     let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
     let uses = uses(&node, vm, &guest, &mappings, &inventory, &before)?;
     nodes_are_there(places.root, &inventory, &uses)?;
-    if let Err(stop) = claim(&mut daemon, vm, &uses, Until::Passed(START)) {
-        // Nobody else is to wait for what this guest did not start with.
-        quietly(release(places.root, vm))?;
-        return Err(stop);
-    }
+    let owner = owner_of_vm(vm.into());
+    claim_for_start(&mut daemon, places.root, &owner, by_mapping(&uses))?;
     if let Err(error) = remembered::keep(places.root, vm, &uses) {
         tell(&format!(
             "what the guest uses cannot be written down: {error}"
@@ -88,19 +78,29 @@ fn before_start(places: &Places<'_>, vm: u32, limit: Duration) -> Result<(), Sto
 
 /// The guest runs: its functions are its own as long as its process.
 fn after_start(places: &Places<'_>, vm: u32) -> Result<(), Stop> {
-    let pid = places.root.join(format!("run/qemu-server/{vm}.pid"));
-    let Some(pid) = super::read(&pid)?.and_then(|text| text.trim().parse().ok()) else {
+    let file = places.root.join(format!("run/qemu-server/{vm}.pid"));
+    let Some(pid) = pid(&file)? else {
         return Ok(());
     };
     let node = Node::new(places.root);
     let Some(guest) = node.guest(vm)? else {
         return Ok(());
     };
-    let (mut daemon, status) = ask(places.root, PATIENCE)?;
+    let (mut daemon, mappings) = now(places.root)?;
     let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
     let before = remembered::recall(places.root, vm);
-    let uses = uses(&node, vm, &guest, &mapped(status), &inventory, &before)?;
-    claim(&mut daemon, vm, &uses, Until::Ended(pid))
+    let uses = uses(&node, vm, &guest, &mappings, &inventory, &before)?;
+    let owner = owner_of_vm(vm.into());
+    claim(&mut daemon, &owner, by_mapping(&uses), Until::Ended(pid))
+}
+
+fn by_mapping(uses: &[Use]) -> BTreeMap<String, BTreeSet<Address>> {
+    let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for one in uses {
+        let addresses = all.entry(one.mapping.clone()).or_default();
+        addresses.extend(&one.addresses);
+    }
+    all
 }
 
 /// What the guest uses of the daemon's mappings, if it may.
@@ -130,7 +130,17 @@ fn without_daemon(
     before: &Before,
     why: &str,
 ) -> Result<(), Stop> {
-    let mappings = last_known(places, before)?;
+    let mut mappings = last_known(places.root);
+    // At boot it may have failed before it published anything. Whose a resource mapping
+    // is cannot be told by a config that is not valid.
+    let policy = local::policy(places.config).ok();
+    for (name, mapping) in policy.into_iter().flat_map(|policy| policy.mappings) {
+        let known = mappings.entry(name).or_default();
+        known.proxmox = known.proxmox.take().or(mapping.proxmox);
+    }
+    for name in before.values() {
+        mappings.entry(name.clone()).or_default();
+    }
     let mut mappings = mappings.iter();
     if mappings.any(|(name, mapped)| concerns(guest, name, mapped, before)) {
         return Err(Stop::failure(format!(

@@ -2,7 +2,6 @@
 //!
 //! Owns the places. What the texts mean is `hooks::proxmox`'s.
 
-mod daemon;
 mod enable;
 mod hook;
 mod remembered;
@@ -11,8 +10,7 @@ mod sync;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Stdout},
+    io::Stdout,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +19,7 @@ use self::sync::{Mode, sync};
 use super::{
     args::{Proxmox, ProxmoxCall},
     exit::Stop,
+    guests::{LIMIT, read},
 };
 use crate::hooks::proxmox::{
     guest::{self, Guest},
@@ -44,7 +43,7 @@ pub(super) fn hook(call: &ProxmoxCall, sysfs: &Path, config: Option<&Path>) -> R
         sysfs,
         config,
     };
-    let limit = call.timeout.unwrap_or(hook::LIMIT);
+    let limit = call.timeout.unwrap_or(LIMIT);
     hook::hook(&places, call.vm, &call.phase, limit)
 }
 
@@ -111,14 +110,5 @@ impl Node {
     fn resources(&self) -> Result<BTreeMap<String, Vec<String>>, Stop> {
         let text = read(&self.path("etc/pve/mapping/pci.cfg"))?;
         Ok(sections::parse(&text.unwrap_or_default()))
-    }
-}
-
-/// The file's text, `None` if there is no file.
-fn read(path: &Path) -> Result<Option<String>, Stop> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Stop::failure(format!("{}: {error}", path.display()))),
     }
 }

@@ -7,6 +7,7 @@ use super::{Places, hook};
 use crate::cli::{
     commands::tell,
     exit::{Exit, Stop},
+    guests::LIMIT,
 };
 
 /// Does what Proxmox VE calls a hookscript for, with its two arguments.
@@ -33,7 +34,7 @@ fn called(arguments: &[OsString]) -> Result<(), Stop> {
         sysfs: Path::new("/sys"),
         config: None,
     };
-    hook::hook(&places, vm, &phase.to_string_lossy(), hook::LIMIT)
+    hook::hook(&places, vm, &phase.to_string_lossy(), LIMIT)
 }
 
 #[cfg(test)]

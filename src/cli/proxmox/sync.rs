@@ -17,18 +17,21 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Node, Places, daemon::settled};
+use super::{Node, Places};
 use crate::{
     cli::{
         commands::tell,
         exit::{Exit, Stop},
+        guests::settled,
         local,
     },
-    hooks::proxmox::{
-        Devices,
-        mapping::{Entry, entries},
-        plan::{Ownership, Plan, diff, plan},
-        verdict::Mapped,
+    hooks::{
+        mapped::Mapped,
+        proxmox::{
+            Devices,
+            mapping::{Entry, entries},
+            plan::{Ownership, Plan, diff, plan},
+        },
     },
     kernel::{scan::scan_all, sysfs::HostSysfs},
     policy::model::Replace,

@@ -9,21 +9,11 @@ use super::{
     domain::{Device, Domain},
     request::Request,
 };
-use crate::pci::address::Address;
+use crate::{
+    hooks::mapped::{Mapped, Mappings},
+    pci::address::Address,
+};
 
-/// A mapping, as the daemon has it now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mapped {
-    /// `bound`, or why it cannot be used.
-    pub state: String,
-    /// One clause why, empty if there is nothing to say.
-    pub reason: String,
-    /// Its functions.
-    pub addresses: Vec<Address>,
-}
-
-/// Mappings by their names.
-pub type Mappings = BTreeMap<String, Mapped>;
 /// Functions that a domain has, by their mappings.
 pub type Uses = BTreeMap<String, BTreeSet<Address>>;
 
@@ -116,11 +106,7 @@ fn mapping_of<'a>(device: &'a Device, domain: &Domain, mappings: &'a Mappings) -
 fn usable<'a>(name: &str, mappings: &'a Mappings) -> Result<&'a Mapped, String> {
     let none = || format!("there is no mapping '{name}'");
     let mapped = mappings.get(name).ok_or_else(none)?;
-    match (mapped.state.as_str(), mapped.reason.as_str()) {
-        ("bound", _) => Ok(mapped),
-        (state, "") => Err(format!("mapping '{name}' is {state}")),
-        (state, reason) => Err(format!("mapping '{name}' is {state}: {reason}")),
-    }
+    mapped.usable(name).map(|()| mapped)
 }
 
 /// Whether the domain has what it asks for. A device has a function at least; how
@@ -197,6 +183,7 @@ mod tests {
             state: state.to_owned(),
             reason: String::new(),
             addresses: buses.iter().map(address).collect(),
+            proxmox: None,
         }
     }
 

@@ -14,24 +14,14 @@ use super::{
     hostpci::Source,
     mapping::Entry,
 };
-use crate::pci::{
-    address::Address,
-    function::{Function, is_vfio_driver},
-    inventory::Inventory,
+use crate::{
+    hooks::mapped::{Mapped, Mappings},
+    pci::{
+        address::Address,
+        function::{Function, is_vfio_driver},
+        inventory::Inventory,
+    },
 };
-
-/// A mapping of vfio-bindd, as the daemon has it now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mapped {
-    /// `bound`, or why it cannot be used.
-    pub state: String,
-    /// One clause why, empty if there is nothing to say.
-    pub reason: String,
-    /// Its functions.
-    pub addresses: Vec<Address>,
-    /// The ID of the resource mapping that it keeps in step.
-    pub proxmox: Option<String>,
-}
 
 /// What a guest's start is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +31,7 @@ pub struct Scene<'a> {
     /// All functions of the host.
     pub inventory: &'a Inventory,
     /// vfio-bindd's mappings by name.
-    pub mappings: &'a BTreeMap<String, Mapped>,
+    pub mappings: &'a Mappings,
     /// The entries of the cluster's resource mappings, by ID.
     pub resources: &'a BTreeMap<String, Vec<String>>,
     /// Of which mapping the functions of a `hostpciN` with such a value were when
@@ -138,7 +128,7 @@ fn host(line: &HostpciLine, value: &str, vm: u32, scene: Scene<'_>) -> Result<Ve
                 None => continue,
             }
         };
-        usable(name, mapped)?;
+        mapped.usable(name)?;
         fits(line, address, scene)?;
         uses.entry(name).or_default().insert(address);
     }
@@ -156,7 +146,7 @@ fn resource(line: &HostpciLine, id: &str, scene: Scene<'_>) -> Result<Vec<Use>, 
     let Some((name, mapped)) = owner(id, scene) else {
         return Ok(Vec::new());
     };
-    usable(name, mapped)?;
+    mapped.usable(name)?;
     let sync = "run: vfio-bindctl proxmox sync";
     let lines = scene.resources.get(id);
     let lines = lines.ok_or_else(|| format!("there is no resource mapping '{id}'; {sync}"))?;
@@ -211,14 +201,6 @@ fn owner<'a>(id: &str, scene: Scene<'a>) -> Option<(&'a String, &'a Mapped)> {
     mappings.find(|(_, mapped)| mapped.proxmox.as_deref() == Some(id))
 }
 
-fn usable(name: &str, mapped: &Mapped) -> Result<(), String> {
-    match (mapped.state.as_str(), mapped.reason.as_str()) {
-        ("bound", _) => Ok(()),
-        (state, "") => Err(format!("mapping '{name}' is {state}")),
-        (state, reason) => Err(format!("mapping '{name}' is {state}: {reason}")),
-    }
-}
-
 /// Whether qemu-server will find the function, and all of its IOMMU group, as it
 /// needs them: then it writes nothing.
 fn fits(line: &HostpciLine, address: Address, scene: Scene<'_>) -> Result<(), String> {
@@ -261,7 +243,7 @@ fn fits(line: &HostpciLine, address: Address, scene: Scene<'_>) -> Result<(), St
 fn moved(line: &HostpciLine, name: &str, value: &str, vm: u32, scene: Scene<'_>) -> String {
     let key = line.key();
     let mapped = scene.mappings.get(name);
-    if let Some(Err(text)) = mapped.map(|mapped| usable(name, mapped)) {
+    if let Some(Err(text)) = mapped.map(|mapped| mapped.usable(name)) {
         return format!("{value} was mapping '{name}'; {text}");
     }
     let whole = !value.contains('.');
