@@ -68,6 +68,9 @@ fn a_whole_mapping_means_what_it_says() {
         detach = "never"
         allow = ["console", "storage"]
         partial = true
+        owner = "microvm"
+        group = ["take", "kvm"]
+        mode = "0640"
         [protect]
         match = { address = "00:1f.*" }
         "#,
@@ -91,6 +94,11 @@ fn a_whole_mapping_means_what_it_says() {
     assert_eq!(gpu.detach, Detach::Never);
     assert_eq!(gpu.allow, BTreeSet::from([Guard::Console, Guard::Storage]));
     assert!(gpu.partial);
+    assert_eq!(gpu.group, GroupRule::Take);
+    assert_eq!(
+        gpu.ownership.to_string(),
+        "owner microvm, group kvm, mode 0640"
+    );
     assert_eq!(config.policy.protect.len(), 1);
 }
 
@@ -180,6 +188,34 @@ fn a_driver_is_one_of_vfio_or_left_open() {
 }
 
 #[test]
+fn a_group_is_a_rule_or_of_users() {
+    let with = |group: &str| {
+        let text = format!("[mapping.gpu]\nmatch = {{ numa = 0 }}\ngroup = {group}");
+        let config = read(&text).map_err(|errors| errors.to_string())?;
+        let gpu = &config.policy.mappings["gpu"];
+        Ok::<_, String>((gpu.group, gpu.ownership.to_string()))
+    };
+    let (refuse, take) = (GroupRule::Refuse, GroupRule::Take);
+    for (text, rule, ownership) in [
+        ("\"refuse\"", refuse, ""),
+        ("\"take\"", take, ""),
+        ("\"kvm\"", refuse, "group kvm, mode 0660"),
+        ("78", refuse, "group 78, mode 0660"),
+        ("\"78\"", refuse, "group 78, mode 0660"),
+        ("[\"kvm\"]", refuse, "group kvm, mode 0660"),
+        ("[\"kvm\", \"take\"]", take, "group kvm, mode 0660"),
+        ("[\"take\", 78]", take, "group 78, mode 0660"),
+    ] {
+        assert_eq!(with(text), Ok((rule, ownership.to_owned())), "{text}");
+    }
+    // What is nearly a rule is a mistake, and never a group of users.
+    for near in ["tak", "takes", "refuses", "Take"] {
+        let text = with(&format!("\"{near}\"")).unwrap_err();
+        assert!(text.contains("did you mean"), "{text}");
+    }
+}
+
+#[test]
 fn marks_stand_right_under_wide_text_and_with_other_line_ends() {
     let text =
         errors("[mapping.gpu]\r\ndescription = \"größe\"\r\nmatch = { numa = 0, größe = 1 }\r\n");
@@ -199,7 +235,7 @@ fn the_example_is_right_as_it_is_and_uncommented() {
         .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.contains("; "))
         .collect();
     let config = read(&examples.join("\n")).unwrap_or_else(|errors| unreachable!("{errors}"));
-    assert_eq!(config.policy.mappings.len(), 7);
+    assert_eq!(config.policy.mappings.len(), 8);
     assert!(config.policy.proxmox.sync);
     assert_eq!(config.policy.protect.len(), 1);
 }

@@ -12,6 +12,7 @@ pub mod glob;
 pub mod guard;
 mod judge;
 pub mod model;
+pub mod ownership;
 pub mod pattern;
 pub mod pin;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::{guard::Guard, selector::Selector};
+use super::{guard::Guard, ownership::Ownership, selector::Selector};
 
 /// The driver that functions are bound to unless a mapping says otherwise.
 pub const VFIO_PCI: &str = "vfio-pci";
@@ -91,6 +91,8 @@ pub struct Mapping {
     pub allow: BTreeSet<Guard>,
     /// Whether refused candidates are passed over instead of refusing all.
     pub partial: bool,
+    /// Whose the nodes of its functions are to be.
+    pub ownership: Ownership,
     /// The ID of the resource mapping of Proxmox VE that is kept in step with it.
     pub proxmox: Option<String>,
 }

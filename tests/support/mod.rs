@@ -19,6 +19,7 @@ use vfio_bindd::{
     },
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
+        ownership::Ownership,
         pattern::{AddressPattern, IdPattern, NumaPattern},
         plan::{Action, Plan, Verdict, plan},
         resolve::Held,
@@ -127,6 +128,7 @@ pub(crate) fn mapping(terms: Vec<Term>) -> Mapping {
         group: GroupRule::Refuse,
         allow: BTreeSet::new(),
         partial: false,
+        ownership: Ownership::default(),
         proxmox: None,
     }
 }

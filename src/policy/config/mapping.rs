@@ -5,12 +5,14 @@ use std::{collections::BTreeSet, iter};
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    ownership,
     reader::{Key, Reader, Value},
     selector::selectors,
 };
 use crate::policy::{
     guard::Guard,
     model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, VFIO_DRIVERS},
+    ownership::Ownership,
 };
 
 /// The keys of a mapping.
@@ -26,6 +28,8 @@ const KEYS: &[&str] = &[
     "group",
     "allow",
     "partial",
+    "owner",
+    "mode",
     "proxmox",
 ];
 
@@ -66,6 +70,7 @@ pub(super) fn mapping(
         group: GroupRule::default(),
         allow: BTreeSet::new(),
         partial: false,
+        ownership: Ownership::default(),
         proxmox: None,
     };
     for (key, value) in table {
@@ -95,10 +100,9 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
             let known = [("idle", Detach::Idle), ("never", Detach::Never)];
             mapping.detach = reader.word(name, value, &known).unwrap_or_default();
         }
-        "group" => {
-            let known = [("refuse", GroupRule::Refuse), ("take", GroupRule::Take)];
-            mapping.group = reader.word(name, value, &known).unwrap_or_default();
-        }
+        "group" => ownership::group(reader, mapping, value),
+        "owner" => mapping.ownership.owner = ownership::owner(reader, value),
+        "mode" => mapping.ownership.mode = ownership::mode(reader, value),
         "allow" => mapping.allow = allow(reader, value),
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),
         "proxmox" => mapping.proxmox = proxmox(reader, value),

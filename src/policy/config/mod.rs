@@ -7,6 +7,7 @@
 mod diagnostic;
 mod mapping;
 mod nearest;
+mod ownership;
 mod reader;
 mod selector;
 

@@ -13,11 +13,14 @@ mod iommu;
 mod modprobe;
 mod modules;
 mod overrides;
+mod owners;
 mod proxmox;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+
+pub use self::owners::owners;
 
 use self::facts::{HostFacts, Seen};
 use super::plan::Plan;

@@ -256,6 +256,13 @@ fn settings(mapping: &Mapping) -> BTreeMap<String, String> {
         ("group", changed(mapping.group == GroupRule::Take, "take")),
         ("allow", changed(!allow.is_empty(), &allow.join(", "))),
         ("partial", changed(mapping.partial, "true")),
+        (
+            "nodes",
+            changed(
+                !mapping.ownership.is_empty(),
+                &mapping.ownership.to_string(),
+            ),
+        ),
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key.to_owned(), value?)))

@@ -28,6 +28,8 @@ pub(crate) struct Judge<'a> {
     inventory: &'a Inventory,
     policy: &'a Policy,
     groups: BTreeMap<u32, Vec<Address>>,
+    /// The mappings that want something of a group's node.
+    owners: BTreeMap<u32, BTreeSet<&'a str>>,
     wanted_by: BTreeMap<Address, Vec<&'a str>>,
 }
 
@@ -67,15 +69,23 @@ impl<'a> Judge<'a> {
         resolutions: &'a BTreeMap<String, Resolution>,
     ) -> Self {
         let mut wanted_by: BTreeMap<Address, Vec<&str>> = BTreeMap::new();
+        let mut owners: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
         for (name, resolution) in resolutions {
+            let owns = policy.mappings.get(name);
+            let owns = owns.is_some_and(|mapping| !mapping.ownership.is_empty());
             for address in addresses(resolution) {
                 wanted_by.entry(address).or_default().push(name);
+                let group = inventory.get(address).and_then(|one| one.iommu_group);
+                if let Some(group) = group.filter(|_| owns) {
+                    owners.entry(group).or_default().insert(name);
+                }
             }
         }
         Self {
             inventory,
             policy,
             groups: inventory.groups(),
+            owners,
             wanted_by,
         }
     }
@@ -119,6 +129,7 @@ impl<'a> Judge<'a> {
         };
         let bound = is_content(mapping.driver, function.driver.as_deref());
         let mut objections = self.overlaps(name, mapping, address);
+        objections.extend(self.other_owners(name, mapping, function));
         objections.extend(self.protected(function));
         if !bound {
             objections.extend(static_objections(function));
@@ -161,6 +172,26 @@ impl<'a> Judge<'a> {
                 let differs = difference(mapping, theirs)?;
                 Some(Objection::absolute(format!(
                     "is also in mapping '{other}', which wants another {differs} for it"
+                )))
+            })
+            .collect()
+    }
+
+    /// Other mappings that want its group's node for somebody else.
+    fn other_owners(&self, name: &str, mapping: &Mapping, function: &Function) -> Vec<Objection> {
+        let group = function.iommu_group.unwrap_or_default();
+        let owners = function
+            .iommu_group
+            .and_then(|group| self.owners.get(&group));
+        let others = owners.into_iter().flatten();
+        others
+            .filter(|other| **other != name)
+            .filter_map(|other| {
+                let theirs = self.policy.mappings.get(*other)?;
+                let differs = mapping.ownership.difference(&theirs.ownership)?;
+                Some(Objection::absolute(format!(
+                    "shares /dev/vfio/{group} with mapping '{other}', which wants another \
+                     {differs} for it"
                 )))
             })
             .collect()

@@ -12,6 +12,7 @@ pub use self::parts::{Action, Chosen, MappingPlan, Plan, Verdict};
 use super::{
     judge::{Judge, Spared},
     model::{DriverChoice, Mapping, Policy},
+    ownership::nodes,
     resolve::{Held, Resolution, addresses, resolve},
     variant::{Pick, is_content, pick},
 };
@@ -63,6 +64,7 @@ pub fn plan_around(
     };
     wait_for_companions(&judge, &spared, &mut mappings);
     let actions = actions(&judge, policy, &mappings);
+    let nodes = nodes(inventory, policy, &mappings);
     let inspect = mappings
         .iter()
         .filter(|(_, plan)| plan.verdict == Verdict::Pending)
@@ -83,6 +85,7 @@ pub fn plan_around(
         actions,
         inspect,
         left_over: left_over.into_iter().collect(),
+        nodes,
     }
 }
 

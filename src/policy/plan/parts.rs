@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pci::{address::Address, id::PciId},
-    policy::{guard::Refusal, variant::Pick},
+    policy::{guard::Refusal, ownership::Ownership, variant::Pick},
 };
 
 /// What is to be done, and what is refused.
@@ -20,6 +20,10 @@ pub struct Plan {
     pub inspect: BTreeSet<Address>,
     /// Functions that mappings held and that none wants any more.
     pub left_over: Vec<Address>,
+    /// Whose the nodes of functions are to be once they are bound, where a
+    /// mapping says it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<Address, Ownership>,
 }
 
 /// What becomes of a mapping.
