@@ -76,6 +76,7 @@ for unit in microvm@ microvm-pci-devices@; do
     put 0644 systemd/after-vfio-bindd.conf "/usr/lib/systemd/system/$unit.service.d/after-vfio-bindd.conf"
 done
 put 0644 packaging/udev/60-vfio-bindd.rules /usr/lib/udev/rules.d/60-vfio-bindd.rules
+put 0644 packaging/udev/99-vfio-bindd-nodes.rules /usr/lib/udev/rules.d/99-vfio-bindd-nodes.rules
 put 0644 packaging/modules-load.d/vfio-bindd.conf /usr/lib/modules-load.d/vfio-bindd.conf
 put 0644 packaging/org.vfiobindd1.conf /usr/share/dbus-1/system.d/org.vfiobindd1.conf
 put 0644 packaging/org.vfiobindd1.policy /usr/share/polkit-1/actions/org.vfiobindd1.policy

@@ -396,6 +396,8 @@ impl Drive for Host {
             | Effect::Finished(_)
             | Effect::FindHolders(_)
             | Effect::Answer { .. }
+            | Effect::KeepNodes(_)
+            | Effect::Own(..)
             | Effect::Vouch(_)
             | Effect::Settled(_)
             | Effect::FindUsers(_)

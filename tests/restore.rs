@@ -206,6 +206,8 @@ impl Drive for Host {
             }
             Effect::Publish(_)
             | Effect::Remember(_)
+            | Effect::KeepNodes(_)
+            | Effect::Own(..)
             | Effect::Vouch(_)
             | Effect::Settled(_)
             | Effect::FindUsers(_)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::{
     engine::{
         claims::{User, owner_of_vm},
-        event::{Event, Outcome},
+        event::{Event, Outcome, Owned},
         restore::Returned,
     },
     kernel::{
@@ -15,7 +15,7 @@ use crate::{
             pool::PoolError,
             protocol::{Reply, Request},
         },
-        order, usage,
+        nodes, order, usage,
     },
     pci::address::Address,
     policy::guard,
@@ -42,6 +42,10 @@ pub(super) fn helped(
         // Asked besides, and no function waits for the answer.
         (_, Ok(Reply::Surveyed(_) | Reply::Handles(_) | Reply::Users(_)))
         | (Request::Survey | Request::Users { .. }, Err(_)) => Event::Tick,
+        (_, Ok(Reply::Owned(owned))) => Event::Owned(address, whose(owned)),
+        (Request::Own { .. }, Err(error)) => {
+            Event::Owned(address, Owned::Failed(format!("cannot be asked: {error}")))
+        }
         (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
         (Request::Withhold { .. }, Err(error)) => {
             Event::Withholding(address, Err(error.to_string()))
@@ -108,6 +112,14 @@ fn ended(outcome: order::Outcome) -> Outcome {
             text,
             touched: step.touches(),
         },
+    }
+}
+
+fn whose(owned: nodes::Owned) -> Owned {
+    match owned {
+        nodes::Owned::Set(nodes) => Owned::Set(nodes),
+        nodes::Owned::Unbound => Owned::Unbound,
+        nodes::Owned::Failed { text } => Owned::Failed(text),
     }
 }
 

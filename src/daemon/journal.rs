@@ -17,6 +17,10 @@ pub const BOUND: &str = "b08eb4cfcc422eefc27fc98cdd0fcac7";
 pub const FELL_BACK: &str = "8ce3e044de4c4d5e8db04e70d0c4e0b9";
 /// Binding a function failed.
 pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
+/// Nodes belong to whom a mapping says.
+pub const OWNED: &str = "6bfd65edaae1440bbf529cf5b4f21f18";
+/// They do not.
+pub const NOT_OWNED: &str = "10b8fd7b3d1a42f89d73dfa34117b7c5";
 /// An owner has functions of a mapping.
 pub const CLAIMED: &str = "d61df1b28f304a10b56cb6fa9fb5cc91";
 /// An owner has them no more.
@@ -124,6 +128,7 @@ pub fn report(report: &Report) {
             owner,
             addresses,
         } => claims(UNCLAIMED, mapping, owner, addresses, "no longer claimed by"),
+        Report::Owned { .. } | Report::NotOwned { .. } => owned(report),
         Report::Restored { .. }
         | Report::NotRestored { .. }
         | Report::Released { .. }
@@ -214,6 +219,37 @@ pub fn report(report: &Report) {
             VFIO_STEP = "observe",
             "uevents were lost; everything is scanned again"
         ),
+    }
+}
+
+/// Whose nodes are.
+fn owned(report: &Report) {
+    match report {
+        Report::Owned {
+            address,
+            nodes,
+            ownership,
+        } => {
+            let nodes = nodes.join(", ");
+            tracing::info!(
+                MESSAGE_ID = OWNED,
+                VFIO_ADDRESS = %address,
+                VFIO_STEP = "apply",
+                "{nodes} of {address}: {ownership}"
+            );
+        }
+        Report::NotOwned {
+            address,
+            ownership,
+            text,
+            retry_in_secs,
+        } => tracing::warn!(
+            MESSAGE_ID = NOT_OWNED,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "nodes of {address} are not {ownership}: {text}; next try in {retry_in_secs} s"
+        ),
+        _ => {}
     }
 }
 

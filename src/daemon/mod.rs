@@ -14,6 +14,7 @@ pub mod journal;
 pub mod last_map;
 pub mod log;
 pub mod map_file;
+mod nodes;
 pub mod notify;
 pub mod run;
 mod runtime_file;

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     claims::{Asked, Claim, Unclaimed, User},
+    nodes::Rules,
     report::Report,
     restore::Returned,
     snapshot::Snapshot,
@@ -19,7 +20,7 @@ use crate::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{drift::Memory, early::Known, model::Policy, plan::Action},
+    policy::{drift::Memory, early::Known, model::Policy, ownership::Ownership, plan::Action},
 };
 
 /// Something that happened.
@@ -77,6 +78,8 @@ pub enum Event {
     Withheld(Vec<Address>),
     /// A helper is done with [`Effect::Withhold`]; whether that changed anything.
     Withholding(Address, Result<bool, String>),
+    /// A helper looked whose the nodes of a function are.
+    Owned(Address, Owned),
     /// A helper gave a function back, or did not.
     Restored(Address, Returned),
     /// The journal has the function no longer as given back; whether it still
@@ -133,6 +136,7 @@ impl Event {
             Self::Observed(..)
                 | Self::Inspected(..)
                 | Self::Applied(..)
+                | Self::Owned(..)
                 | Self::Changed(_)
                 | Self::Arrived(_)
                 | Self::Removed(_)
@@ -204,6 +208,17 @@ pub enum Outcome {
     },
 }
 
+/// How a look at whose the nodes of a function are ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// They are as they are to be; these were not before.
+    Set(Vec<String>),
+    /// No vfio driver has the function, so that there are none.
+    Unbound,
+    /// They are not: a clause that follows the address.
+    Failed(String),
+}
+
 /// Something to be done.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -258,6 +273,12 @@ pub enum Effect {
         /// That it is done, or why not.
         result: Result<(), Unrestored>,
     },
+    /// Leave this for udev, and nothing else: whose the nodes of IOMMU groups and
+    /// of functions are to be.
+    KeepNodes(Rules),
+    /// Have a helper see to it that the nodes of a bound function are so; answer
+    /// with [`Event::Owned`].
+    Own(Address, Ownership),
     /// Look who uses these; answer with [`Event::Users`].
     FindUsers(Vec<Address>),
     /// Keep the claims for the next daemon of this boot.

@@ -5,13 +5,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::event::Unfinished;
-use crate::{pci::address::Address, policy::plan::Action};
+use crate::{
+    pci::address::Address,
+    policy::{ownership::Ownership, plan::Action},
+};
 
 /// How many functions are bound or given back at a time: unbinding sleeps more than it works.
 const MOST_WRITES: usize = 8;
 
 /// How many functions are inspected at a time.
 const MOST_INSPECTIONS: usize = 4;
+
+/// How many functions' nodes are looked at a time. It is udev that they wait for,
+/// which works at that many events at once anyway.
+const MOST_OWNERS: usize = 8;
 
 /// When a helper that reads is late. Reads are immediate unless a device lock
 /// is held or a sleeping device must wake up first (100 ms and more).
@@ -34,6 +41,9 @@ pub(super) enum Errand {
     Restore {
         group: Option<u32>,
     },
+    /// Have the nodes of the function belong to whom a mapping says. Takes no
+    /// device lock (`kernel::nodes`).
+    Own(Ownership),
     /// Have the undo journal forget that it was given back.
     Retake,
     /// Keep native drivers from the VFs of this PF, or let them again. Takes no
@@ -53,13 +63,13 @@ impl Errand {
     pub(super) const fn writes(&self) -> bool {
         match self {
             Self::Apply(_) | Self::Restore { .. } | Self::Former { .. } => true,
-            Self::Inspect | Self::Retake | Self::Withhold(_) => false,
+            Self::Inspect | Self::Own(_) | Self::Retake | Self::Withhold(_) => false,
         }
     }
 
     /// Whether it is the kernel that it waits for, and so perhaps a process.
     pub(super) const fn is_held_up(&self) -> bool {
-        !matches!(self, Self::Retake | Self::Withhold(_))
+        !matches!(self, Self::Own(_) | Self::Retake | Self::Withhold(_))
     }
 
     /// What a helper does, for "does not come back from ...".
@@ -71,6 +81,7 @@ impl Errand {
                 None => format!("binding {}", action.driver),
             },
             Self::Restore { .. } => "giving it back".to_owned(),
+            Self::Own(_) => "looking whose its nodes are".to_owned(),
             Self::Retake => "writing the undo journal".to_owned(),
             Self::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
             Self::Former { doing, .. } => doing.clone(),
@@ -82,7 +93,7 @@ impl Errand {
         match self {
             Self::Apply(action) => Some(action.group),
             Self::Restore { group } | Self::Former { group, .. } => *group,
-            Self::Inspect | Self::Retake | Self::Withhold(_) => None,
+            Self::Inspect | Self::Own(_) | Self::Retake | Self::Withhold(_) => None,
         }
     }
 }
@@ -114,6 +125,7 @@ impl Flights {
         }
         let mut inspections = 0;
         let mut writes = 0;
+        let mut owners = 0;
         for flight in self.0.values() {
             let group = flight.errand.group();
             if group.is_some() && group == errand.group() {
@@ -124,12 +136,14 @@ impl Flights {
                 _ if flight.stuck => {}
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => writes += 1,
                 Errand::Inspect => inspections += 1,
+                Errand::Own(_) => owners += 1,
                 Errand::Retake | Errand::Withhold(_) => {}
             }
         }
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
             Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
+            Errand::Own(_) => owners < MOST_OWNERS,
             Errand::Retake | Errand::Withhold(_) | Errand::Former { .. } => true,
         }
     }
@@ -148,7 +162,9 @@ impl Flights {
     pub(super) fn start(&mut self, address: Address, errand: Errand, now: Duration) {
         let deadline = now
             + match errand {
-                Errand::Inspect | Errand::Retake | Errand::Withhold(_) => INSPECT_DEADLINE,
+                Errand::Inspect | Errand::Own(_) | Errand::Retake | Errand::Withhold(_) => {
+                    INSPECT_DEADLINE
+                }
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {

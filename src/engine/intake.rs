@@ -91,6 +91,7 @@ impl State {
                     }
                     _ => {
                         self.undo.forget(function.address);
+                        self.nodes.forget(function.address);
                         self.claims.forget(function.address);
                     }
                 }
@@ -251,6 +252,7 @@ impl State {
         self.retries.forget(address);
         self.stale.insert(address);
         self.withheld.changed(address);
+        self.nodes.changed(address);
         // It is looked at when the helper that changes it has ended.
         if !self.flights.is_writing(address) {
             self.observe(address, effects);
@@ -267,6 +269,7 @@ impl State {
         self.stale.remove(&address);
         self.vouched.forget(address);
         self.withheld.forget(address);
+        self.nodes.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {

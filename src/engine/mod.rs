@@ -7,6 +7,7 @@ pub mod event;
 mod flight;
 mod intake;
 mod late;
+pub mod nodes;
 mod project;
 mod recall;
 mod reconcile;

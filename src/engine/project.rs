@@ -8,6 +8,7 @@ use super::{
     claims::Claims,
     coldplug::{Coldplug, UDEV_FIRST},
     flight::{Flights, Retries},
+    nodes::Nodes,
     snapshot::{
         Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
     },
@@ -30,6 +31,8 @@ pub(super) struct View<'a> {
     pub(super) flights: &'a Flights,
     pub(super) retries: &'a Retries,
     pub(super) undo: &'a Undo,
+    /// How far it is with nodes, `None` where nobody sees to them.
+    pub(super) nodes: Option<&'a Nodes>,
     pub(super) claims: &'a Claims,
     pub(super) coldplug: Coldplug,
     pub(super) first_pass_over: bool,
@@ -106,7 +109,7 @@ impl View<'_> {
         let (state, reason) = match plan.verdict {
             Verdict::Absent => (MappingState::Absent, plan.reason.clone()),
             Verdict::Refused => (MappingState::Refused, plan.reason.clone()),
-            Verdict::Pending | Verdict::Ready => self.progress(plan),
+            Verdict::Pending | Verdict::Ready => self.progress(mapping, plan),
             Verdict::Released => self.way_back(plan),
         };
         MappingView {
@@ -120,12 +123,12 @@ impl View<'_> {
     }
 
     /// The worst of what a mapping's functions are at, and the first such one.
-    fn progress(&self, plan: &MappingPlan) -> (MappingState, String) {
+    fn progress(&self, mapping: &Mapping, plan: &MappingPlan) -> (MappingState, String) {
         let mut unbound = 0_usize;
         let mut worst = (FunctionState::Bound, String::new());
         for chosen in &plan.functions {
-            let (state, reason) = self.function(chosen.address, chosen.bound);
-            if state != FunctionState::Bound {
+            let (state, reason) = self.chosen(mapping, chosen);
+            if !chosen.bound {
                 unbound += 1;
             }
             if rank(state) > rank(worst.0) {
@@ -150,6 +153,9 @@ impl View<'_> {
             (FunctionState::Refused, reason) => (MappingState::Refused, reason),
             (FunctionState::Failed, reason) => (MappingState::Failed, reason),
             (_, reason) if reason.ends_with(UDEV_FIRST) => (MappingState::Pending, reason),
+            (_, reason) if unbound == 0 && plan.verdict == Verdict::Ready => {
+                (MappingState::Pending, reason)
+            }
             _ if plan.verdict == Verdict::Pending => (MappingState::Pending, plan.reason.clone()),
             _ => (
                 MappingState::Pending,
@@ -198,7 +204,7 @@ impl View<'_> {
         }
     }
 
-    fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
+    pub(super) fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
             let mut reason = format!("does not come back from {}", flight.errand.doing());
             if let Some(first) = flight.holders.first() {
@@ -250,13 +256,15 @@ impl View<'_> {
             view.mappings.extend(name.cloned());
         };
         for name in mappings.keys() {
-            let Some(plan) = self.plan.mappings.get(name) else {
+            let (Some(plan), Some(mapping)) =
+                (self.plan.mappings.get(name), self.policy.mappings.get(name))
+            else {
                 continue;
             };
             for chosen in &plan.functions {
                 let (state, reason) = match plan.verdict {
                     Verdict::Released => self.leaving(chosen.address, chosen.bound),
-                    _ => match self.function(chosen.address, chosen.bound) {
+                    _ => match self.chosen(mapping, chosen) {
                         (FunctionState::Bound, _) => (FunctionState::Bound, lesser(chosen)),
                         other => other,
                     },

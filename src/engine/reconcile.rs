@@ -15,7 +15,7 @@ use super::{
 use crate::{
     pci::{address::Address, function::is_vfio_driver, inventory::Inventory},
     policy::{
-        plan::{Plan, Verdict, plan_around},
+        plan::{MappingPlan, Plan, Verdict, plan_around},
         resolve::Held,
     },
 };
@@ -49,7 +49,10 @@ impl State {
         report_lifted(&mut self.lifted, &plan, effects);
         self.review_vouched();
         self.review_withheld(&released, now, effects);
-        let waits = self.dispatch(&plan, now, effects);
+        // Before anything is bound: udev reads it when a node comes into being.
+        self.keep_nodes(&plan, effects);
+        let mut waits = self.dispatch(&plan, now, effects);
+        waits |= self.review_nodes(&plan, now, effects);
         self.settle(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
@@ -71,6 +74,7 @@ impl State {
             flights: &self.flights,
             retries: &self.retries,
             undo: &self.undo,
+            nodes: (!self.dry_run).then_some(&self.nodes),
             claims: &self.claims,
             coldplug: self.coldplug,
             first_pass_over: self.first_pass_over,
@@ -163,12 +167,24 @@ impl State {
             let told = self.snapshot.mappings.get(name);
             let told = told.filter(|told| told.state == MappingState::Bound);
             let bound = mapping.verdict == Verdict::Ready
-                && mapping.functions.iter().all(|chosen| chosen.bound);
+                && mapping.functions.iter().all(|chosen| chosen.bound)
+                && self.has_nodes(name, mapping, plan);
             match told {
                 Some(told) if bound => !mapping.addresses().eq(told.addresses.iter().copied()),
                 told => bound || told.is_some(),
             }
         })
+    }
+
+    /// Whether those who are to open the nodes of a mapping that is bound can.
+    fn has_nodes(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> bool {
+        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
+        let wanted = wanted.is_some_and(|wanted| !wanted.ownership.is_empty());
+        let are = |address| {
+            let wish = plan.nodes.get(&address);
+            wish.is_none_or(|wish| self.nodes.are(address, wish))
+        };
+        self.dry_run || !wanted || mapping.addresses().all(are)
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{engine::snapshot::MappingState, pci::address::Address};
+use crate::{engine::snapshot::MappingState, pci::address::Address, policy::ownership::Ownership};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,26 @@ pub enum Report {
         /// The step that failed.
         step: String,
         /// What the kernel said, in words.
+        text: String,
+        /// Seconds until it is tried again.
+        retry_in_secs: u64,
+    },
+    /// Nodes of a bound function belong to whom a mapping says from now on.
+    Owned {
+        /// The function.
+        address: Address,
+        /// The nodes.
+        nodes: Vec<String>,
+        /// To whom.
+        ownership: Ownership,
+    },
+    /// They do not, and it is tried again.
+    NotOwned {
+        /// The function.
+        address: Address,
+        /// To whom they are to belong.
+        ownership: Ownership,
+        /// Why, in words.
         text: String,
         /// Seconds until it is tried again.
         retry_in_secs: u64,

@@ -10,6 +10,7 @@ use super::{
     coldplug::Coldplug,
     event::{Effect, Event},
     flight::{Flights, Retries},
+    nodes::Nodes,
     report::Report,
     snapshot::Snapshot,
     undo::Undo,
@@ -70,6 +71,7 @@ pub struct State {
     pub(super) undo: Undo,
     pub(super) claims: Claims,
     pub(super) withheld: Withheld,
+    pub(super) nodes: Nodes,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
@@ -111,6 +113,7 @@ impl State {
             undo: Undo::default(),
             claims: Claims::default(),
             withheld: Withheld::default(),
+            nodes: Nodes::default(),
             journal_awaited: false,
             coldplug: Coldplug::default(),
             configured_once: false,
@@ -169,6 +172,7 @@ impl State {
                 self.inspected(address, inspection, now, &mut effects);
             }
             Event::Applied(address, outcome) => self.applied(address, outcome, now, &mut effects),
+            Event::Owned(address, owned) => self.owned(address, owned, now, &mut effects),
             Event::Recalled(memory) => {
                 self.memory = Some(memory);
                 self.reconcile_at = Some(now);
@@ -184,15 +188,18 @@ impl State {
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
                 self.withheld.look_again();
+                self.nodes.look_again();
                 self.scan(&mut effects);
             }
             Event::Rescan => {
                 self.withheld.look_again();
+                self.nodes.look_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
                 self.withheld.look_again();
+                self.nodes.look_again();
                 self.undo.retake();
                 self.retries.forget_all();
                 self.scan(&mut effects);
@@ -233,6 +240,7 @@ impl State {
             Event::Audit => {
                 self.find_holders(&mut effects);
                 self.withheld.try_again();
+                self.nodes.look_again();
                 self.scan(&mut effects);
             }
             Event::Tick => {}

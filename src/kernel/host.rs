@@ -33,6 +33,14 @@ pub trait Host {
     /// As `stat(2)` says.
     fn stat(&self, path: &str) -> io::Result<Stat>;
 
+    /// What is at `path`; a link is not followed.
+    ///
+    /// # Errors
+    /// As `lstat(2)` says; and where there is no `/dev`.
+    fn node(&self, path: &str) -> io::Result<Node> {
+        Err(io::Error::other(format!("nobody looks at {path}")))
+    }
+
     /// Opens the disk for reading only and for nobody else, and closes it: the
     /// kernel refuses that while a mount, swap, md, dm, bcache, btrfs or ZFS
     /// holds it or a part of it (block/bdev.c, `bd_may_claim`, v6.1).
@@ -67,6 +75,19 @@ pub struct Stat {
     pub mode: u32,
     /// When the content was changed last, in seconds since 1970.
     pub modified: i64,
+}
+
+/// What an inode in `/dev` is, and whose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The major and minor number of a character device, `None` if it is none.
+    pub character: Option<(u32, u32)>,
+    /// The user that has it.
+    pub uid: u32,
+    /// The group that has it.
+    pub gid: u32,
+    /// The permission bits.
+    pub mode: u32,
 }
 
 /// What processes have open.
@@ -151,6 +172,19 @@ impl Host for ThisHost {
         })
     }
 
+    fn node(&self, path: &str) -> io::Result<Node> {
+        use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+        let found = fs::symlink_metadata(path)?;
+        let device = found.rdev();
+        let number = (rustix::fs::major(device), rustix::fs::minor(device));
+        Ok(Node {
+            character: found.file_type().is_char_device().then_some(number),
+            uid: found.uid(),
+            gid: found.gid(),
+            mode: found.mode() & 0o7777,
+        })
+    }
+
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {
         use rustix::fs::{Mode, OFlags, open};
         // Names with a slash in /dev have a '!' in sysfs.
@@ -176,6 +210,17 @@ impl Host for ThisHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_what_is_there_and_no_link_to_it() {
+        let null = ThisHost.node("/dev/null").unwrap();
+        assert_eq!((null.character, null.uid), (Some((1, 3)), 0));
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let link = ThisHost.node(link.to_str().unwrap()).unwrap();
+        assert_eq!(link.character, None);
+    }
 
     #[test]
     fn a_file_is_read_whole_or_not_at_all() {

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about what is wanted; `policy` does.
 
+pub mod accounts;
 pub mod apply;
 pub mod autoprobe;
 pub mod config_files;
@@ -14,6 +15,7 @@ pub mod inspect;
 pub mod modules;
 pub mod names;
 mod netlink;
+pub mod nodes;
 mod open_nodes;
 pub mod order;
 mod process_name;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfio_bindd::{
     engine::{
         claims::{Claim, Unclaimed, User},
-        event::{Effect, Event, Outcome, Unfinished},
+        event::{Effect, Event, Outcome, Owned, Unfinished},
+        nodes::Rules,
         report::Report,
         snapshot::{MappingState, Snapshot},
         state::State,
@@ -15,7 +16,7 @@ use vfio_bindd::{
         function::{Function, Inspection},
         inventory::Inventory,
     },
-    policy::{model::Policy, resolve::Held},
+    policy::{model::Policy, ownership::Ownership, resolve::Held},
 };
 
 use crate::{
@@ -61,6 +62,16 @@ pub(crate) struct Host {
     pub(crate) claims: Vec<Claim>,
     /// Whose ends are watched.
     pub(crate) watched: Vec<Claim>,
+    /// What udev was left last.
+    pub(crate) rules: Rules,
+    /// Whose the nodes of functions are.
+    pub(crate) nodes: BTreeMap<Address, Ownership>,
+    /// Functions whose nodes cannot be had as they are to be, and why.
+    pub(crate) strangers: BTreeMap<Address, String>,
+    /// Functions whose nodes nobody answers for.
+    pub(crate) hang_nodes: BTreeSet<Address>,
+    /// What was done, in its order, as far as it has to do with nodes.
+    pub(crate) order: Vec<String>,
 }
 
 impl Host {
@@ -95,6 +106,11 @@ impl Host {
             freed: BTreeMap::new(),
             claims: Vec::new(),
             watched: Vec::new(),
+            rules: Rules::default(),
+            nodes: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            hang_nodes: BTreeSet::new(),
+            order: Vec::new(),
         }
     }
 
@@ -147,6 +163,7 @@ impl Drive for Host {
             }
             Effect::Apply(action) => {
                 self.applied.push(action.address);
+                self.order.push(format!("bind {}", action.address));
                 let outcome = if self.fail.contains(&action.address) {
                     Outcome::Failed {
                         step: "bind".to_owned(),
@@ -197,6 +214,27 @@ impl Drive for Host {
             Effect::Freed { asker, result } => {
                 self.freed.insert(*asker, result.clone());
                 None
+            }
+            Effect::KeepNodes(rules) => {
+                self.rules.clone_from(rules);
+                self.order.push("rules".to_owned());
+                None
+            }
+            Effect::Own(address, ownership) => {
+                self.order.push(format!("own {address}"));
+                if self.hang_nodes.contains(address) {
+                    self.hanging.push(effect);
+                    return None;
+                }
+                let owned = match self.strangers.get(address) {
+                    Some(text) => Owned::Failed(text.clone()),
+                    None if self.nodes.get(address) == Some(ownership) => Owned::Set(Vec::new()),
+                    None => {
+                        self.nodes.insert(*address, ownership.clone());
+                        Owned::Set(vec!["/dev/vfio/1".to_owned()])
+                    }
+                };
+                Some(Event::Owned(*address, owned))
             }
             // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
             Effect::Publish(_)

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use vfio_bindd::{
     kernel::{
         dev_watch::DevWatch,
-        host::{Host, Network, Open, OpenNode, OpenVfioDevice, Stat},
+        host::{Host, Network, Node, Open, OpenNode, OpenVfioDevice, Stat},
         modules::Modules,
         sysfs::Sysfs,
         usage::{Look, Tables},
@@ -83,6 +83,15 @@ pub(crate) struct Kernel {
     pub(crate) open_vfio: Vec<OpenVfioDevice>,
     /// Its addresses and routes, `None` if the kernel does not tell them.
     pub(crate) network: Option<Network>,
+    /// What is in `/dev`, by its path.
+    pub(crate) dev_nodes: BTreeMap<String, Node>,
+    /// The user, the group and the mode that udev's rules have for nodes of vfio,
+    /// `None` if udev does not run.
+    pub(crate) udev_gives: Option<(u32, u32, u32)>,
+    /// How often a node is looked at before udev is through with its event.
+    pub(crate) udev_takes: u32,
+    /// Nodes whose events udev has not worked on.
+    udev_queue: Vec<String>,
     /// Files and directories of the host that say EACCES.
     pub(crate) forbidden: BTreeSet<String>,
 }
@@ -378,6 +387,22 @@ impl Kernel {
         }
     }
 
+    /// udev goes through its rules for what it was told of.
+    fn work_as_udev(&mut self) {
+        if self.udev_queue.is_empty() || self.udev_takes > 0 {
+            self.udev_takes = self.udev_takes.saturating_sub(1);
+            return;
+        }
+        let told = std::mem::take(&mut self.udev_queue);
+        let Some((uid, gid, mode)) = self.udev_gives else {
+            return;
+        };
+        for path in told {
+            let node = self.dev_nodes.get_mut(&path).unwrap();
+            (node.uid, node.gid, node.mode) = (uid, gid, mode);
+        }
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))
@@ -612,6 +637,14 @@ impl Fake {
                     Ok(())
                 }
                 ["bus", "pci", "devices", address, "uevent"] if kernel.is_there(address) => Ok(()),
+                ["class", "vfio", group, "uevent"] => {
+                    kernel.udev_queue.push(format!("/dev/vfio/{group}"));
+                    Ok(())
+                }
+                ["bus", "pci", "devices", _, "vfio-dev", name, "uevent"] => {
+                    kernel.udev_queue.push(format!("/dev/vfio/devices/{name}"));
+                    Ok(())
+                }
                 ["bus", "pci", "drivers", driver, _] if !kernel.drivers.contains(*driver) => {
                     Err(errno(Errno::NOENT))
                 }
@@ -664,6 +697,14 @@ impl Host for Fake {
 
     fn stat(&self, path: &str) -> io::Result<Stat> {
         Host::read(self, path).map(|_| Stat::default())
+    }
+
+    fn node(&self, path: &str) -> io::Result<Node> {
+        self.with(|kernel| {
+            kernel.work_as_udev();
+            let node = kernel.dev_nodes.get(path).copied();
+            node.ok_or_else(|| errno(Errno::NOENT))
+        })
     }
 
     fn open_exclusively(&self, disk: &str) -> io::Result<()> {

@@ -53,6 +53,11 @@ impl Work {
                 let request = Asked::Apply(Order::new(&action, self.undo.owned()));
                 self.helpers.send(action.address, request);
             }
+            Effect::KeepNodes(rules) => self.node_files.keep(&rules),
+            Effect::Own(address, ownership) => {
+                let request = Asked::Own { address, ownership };
+                self.helpers.send(address, request);
+            }
             Effect::Restore { address, together } => {
                 let undo = self.undo.owned().unwrap_or_default();
                 let order = Return {

@@ -21,6 +21,7 @@ use super::{
     hotplug::{Arrival, Hotplug},
     last_map,
     map_file::MapFile,
+    nodes::NodeFiles,
     notify::Notifier,
     run::{Options, StartError},
     runtime_file, survey,
@@ -45,6 +46,7 @@ pub(super) struct Work {
     snapshots: watch::Sender<Arc<Snapshot>>,
     notifier: Notifier,
     map_file: Option<MapFile>,
+    node_files: NodeFiles,
     /// Where what is kept for the next boot goes.
     memories: Option<watch::Sender<Memory>>,
     verdicts: Verdicts,
@@ -84,7 +86,8 @@ impl Work {
             state = state.awaiting_journal();
         }
         // Another tree than the host's has nothing to do with its udev.
-        if options.sysfs_root == Path::new("/sys") {
+        let of_host = options.sysfs_root == Path::new("/sys");
+        if of_host {
             state = state.awaiting_udev();
             coldplug::watch(events.clone());
         }
@@ -102,6 +105,7 @@ impl Work {
             snapshots,
             notifier: Notifier::default(),
             map_file,
+            node_files: NodeFiles::new(directory.filter(|_| of_host)),
             memories,
             verdicts,
             reading: false,

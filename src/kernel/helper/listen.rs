@@ -24,7 +24,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 /// How long it stays when nobody comes; systemd starts it anew for the next.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How many helpers there are at a time, those that hang among them. Twelve work.
+/// How many helpers there are at a time, those that hang among them. Twenty work.
 const MOST: usize = 64;
 
 /// Starts a `helper` with each connection to `socket` as its standard input, until

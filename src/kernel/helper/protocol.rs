@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kernel::{
         inspect::Wanted,
+        nodes::Owned,
         order::{Order, Outcome, Return, Returned},
         usage::{Handles, User},
     },
     pci::{address::Address, function::Inspection, usage::Fact},
+    policy::ownership::Ownership,
 };
 
 /// A question to a helper.
@@ -51,6 +53,13 @@ pub enum Request {
         /// The functions.
         addresses: Vec<Address>,
     },
+    /// Have the nodes of a bound function belong to somebody.
+    Own {
+        /// The function.
+        address: Address,
+        /// To whom.
+        ownership: Ownership,
+    },
     /// Say what is wrong with the IOMMU.
     Survey,
 }
@@ -60,7 +69,9 @@ impl Request {
     #[must_use]
     pub const fn address(&self) -> Option<Address> {
         match self {
-            Self::Inspect { address, .. } | Self::Holders { address, .. } => Some(*address),
+            Self::Inspect { address, .. }
+            | Self::Holders { address, .. }
+            | Self::Own { address, .. } => Some(*address),
             Self::Apply(order) => Some(order.address),
             Self::Restore(order) => Some(order.address),
             Self::Withhold { pf, .. } => Some(*pf),
@@ -77,6 +88,7 @@ impl Request {
             Self::Inspect { .. }
             | Self::Withhold { .. }
             | Self::Holders { .. }
+            | Self::Own { .. }
             | Self::Users { .. }
             | Self::Survey => None,
         }
@@ -100,6 +112,8 @@ pub enum Reply {
     Handles(Handles),
     /// To [`Request::Holders`]: what is open, and what could not be looked at.
     Holders(Vec<Fact>),
+    /// To [`Request::Own`].
+    Owned(Owned),
     /// To [`Request::Users`]: who uses which.
     Users(BTreeMap<Address, User>),
     /// To [`Request::Survey`]: a sentence each.

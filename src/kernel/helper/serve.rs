@@ -20,6 +20,7 @@ use crate::{
         host::ThisHost,
         inspect::inspect,
         modules::Modprobe,
+        nodes::own,
         restore::restore,
         scan::scan_all,
         survey::{self, Survey},
@@ -114,6 +115,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             Request::Inspect { .. }
             | Request::Holders { .. }
             | Request::Withhold { .. }
+            | Request::Own { .. }
             | Request::Survey => kept.for_look(),
             // What was opened since must be seen: something is decided by it.
             Request::Apply(_) | Request::Restore(_) => kept.for_write(),
@@ -145,6 +147,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             Request::Holders { address, before } => {
                 Reply::Holders(usage::holders(look, address, &before))
             }
+            Request::Own { address, ownership } => Reply::Owned(own(look, address, &ownership)),
             Request::Users { addresses } => Reply::Users(usage::users(look, &addresses)),
             Request::Survey => Reply::Surveyed(survey(look)?),
         };
