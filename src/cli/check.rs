@@ -12,7 +12,13 @@ use super::{
     exit::{Exit, Stop},
     local,
 };
-use crate::policy::config::parse;
+use crate::{
+    kernel::{accounts, host::ThisHost},
+    policy::{
+        config::parse,
+        doctor::{Level, owners},
+    },
+};
 
 /// Reads the files and says what is wrong with them, or nothing.
 pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
@@ -21,6 +27,12 @@ pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(
     // Of the config that images are made with.
     if file.is_none() && result.is_ok() {
         local::older_image().iter().for_each(|text| tell(text));
+    }
+    if let Ok(config) = &result {
+        // No mistake: a user may come later.
+        let found = owners(&config.policy, &|one| accounts::missing(&ThisHost, one));
+        let missing = found.iter().filter(|finding| finding.level != Level::Ok);
+        missing.for_each(|finding| tell(&format!("mapping {}; {}", finding.text, finding.advice)));
     }
     if json {
         let none = Vec::new();

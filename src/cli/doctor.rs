@@ -16,9 +16,12 @@ use super::{
     local::{self, Host},
     render::{Screen, wrap},
 };
-use crate::policy::{
-    doctor::{Case, Finding, Level, examine},
-    model::Policy,
+use crate::{
+    kernel::{accounts, host::ThisHost},
+    policy::{
+        doctor::{Case, Finding, Level, examine, owners},
+        model::Policy,
+    },
 };
 
 /// Examines this host, or the recorded one, and prints what was found.
@@ -41,12 +44,15 @@ pub(super) async fn run(
     let facts = host.survey().await?;
     tell_of(&host);
     let mistake = mistake.as_deref().map(first_line);
-    let findings = examine(&Case {
+    let mut findings = examine(&Case {
         host: facts.as_ref(),
         inventory: &host.inventory,
         plan: &plan,
         mistake,
     });
+    if recorded.is_none() {
+        findings.extend(owners(&policy, &|one| accounts::missing(&ThisHost, one)));
+    }
     if json {
         let [ok, warn, fail] = count(&findings);
         let report = json!({"findings": findings, "ok": ok, "warn": warn, "fail": fail});
