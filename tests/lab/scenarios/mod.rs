@@ -20,6 +20,7 @@ pub(crate) mod initramfs;
 pub(crate) mod iommu;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
+pub(crate) mod microvm;
 pub(crate) mod package;
 pub(crate) mod proxmox;
 pub(crate) mod race;
