@@ -13,7 +13,7 @@ use vfio_bindd::{
         apply::apply,
         inspect::{Wanted, inspect},
         order::{Order, Outcome, Step},
-        scan::{scan_all, scan_function},
+        scan::{scan_all, scan_function, scan_some},
     },
     pci::{
         address::Address,
@@ -150,6 +150,19 @@ fn a_scan_finds_all_facts_and_reads_nothing_that_takes_a_lock() {
         Header::Bridge
     );
     assert_eq!(scan_function(&fake, at("0000:09:00.0"), None), None);
+    // What is in its IOMMU group comes along, and nothing else does.
+    let devices = format!("bus/pci/devices/{NIC}/iommu_group/devices");
+    let some = || scan_some(&fake, |address| address == at(NIC));
+    some().unwrap_err();
+    for member in [NIC, "0000:03:00.0"] {
+        fake.link(&format!("{devices}/{member}"), "x");
+    }
+    let some = some().unwrap();
+    let found: Vec<_> = some.iter().map(|one| one.address).collect();
+    assert_eq!(found, [at(NIC), at("0000:03:00.0")]);
+    assert_eq!(some.get(at(NIC)).unwrap().driver, nic.driver);
+    let none = scan_some(&fake, |_| false).unwrap();
+    assert_eq!(none.len(), 0);
 }
 
 #[test]

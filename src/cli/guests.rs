@@ -31,6 +31,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// How long functions are kept for a guest whose start may fail after the hook:
 /// nobody says so then.
 pub(super) const START: Duration = Duration::from_secs(600);
+/// How long a claim may take: who uses what is looked up first.
+const LOOK: Duration = Duration::from_secs(15);
 /// How often a daemon is asked again that is not there yet, or not done.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -54,8 +56,18 @@ pub(super) fn settled(
                 let starting = status.state == "starting";
                 let mappings = mapped(status.mappings);
                 let mut pending = mappings.iter().filter(|(_, one)| one.state == "pending");
-                if late || !(starting || pending.any(|(name, one)| matters(name, one))) {
-                    return Ok((daemon, mappings));
+                match (starting, late) {
+                    // Of what it does not know yet it would be said that it is nobody's.
+                    (true, true) => {
+                        let text = "vfio-bindd is not ready: its first pass is not over";
+                        return Err(Stop::failure(text));
+                    }
+                    (true, false) => {}
+                    (false, late) => {
+                        if late || !pending.any(|(name, one)| matters(name, one)) {
+                            return Ok((daemon, mappings));
+                        }
+                    }
                 }
             }
             Err(stop) if late => return Err(stop),
@@ -82,6 +94,7 @@ fn mapped(mappings: BTreeMap<String, Mapping>) -> Mappings {
         state: mapping.state,
         reason: mapping.reason,
         addresses: mapping.addresses,
+        beside: mapping.beside,
         proxmox: mapping.proxmox,
     };
     let mappings = mappings.into_iter();
@@ -106,6 +119,7 @@ pub(super) fn claim(
     uses: BTreeMap<String, BTreeSet<Address>>,
     until: Until,
 ) -> Result<(), Stop> {
+    daemon.patient(LOOK)?;
     for (mapping, addresses) in uses {
         if addresses.is_empty() {
             continue;

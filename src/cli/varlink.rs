@@ -43,13 +43,23 @@ impl Varlink {
         connect(&socket, &address)?;
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false)?;
+        let this = Self {
+            stream: BufReader::new(stream),
+        };
+        this.patient(patience)?;
+        Ok(this)
+    }
+
+    /// What each read and write may take from now on.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub(super) fn patient(&self, patience: Duration) -> io::Result<()> {
+        let stream = self.stream.get_ref();
         // It has to be more than nothing.
         let patience = Some(patience.max(Duration::from_millis(1)));
         stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        stream.set_write_timeout(patience)
     }
 
     /// Calls a method.

@@ -12,6 +12,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::AbortHandle,
     time::sleep,
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Claims {
     releasers: BTreeMap<u64, Freed>,
     /// The claims that end with a process.
     processes: BTreeMap<u64, Process>,
+    /// What waits for the end of a claim.
+    watchers: BTreeMap<u64, AbortHandle>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -54,6 +57,7 @@ impl Claims {
             claimers: BTreeMap::new(),
             releasers: BTreeMap::new(),
             processes: BTreeMap::new(),
+            watchers: BTreeMap::new(),
             events,
         }
     }
@@ -72,6 +76,13 @@ impl Claims {
     pub(super) fn keep(&mut self, claims: &[Claim]) {
         let lives = |serial: &u64| claims.iter().any(|claim| claim.serial == *serial);
         self.processes.retain(|serial, _| lives(serial));
+        self.watchers.retain(|serial, watcher| {
+            let lives = lives(serial);
+            if !lives {
+                watcher.abort();
+            }
+            lives
+        });
         let Some(path) = &self.path else {
             return;
         };
@@ -144,15 +155,16 @@ impl Claims {
             Lifetime::Process { pid, started } => {
                 let process = Process { pid, started };
                 self.processes.insert(serial, process);
-                tokio::spawn(async move {
+                let watcher = tokio::spawn(async move {
                     while process.lives() {
                         sleep(LOOKS).await;
                     }
                     finish(&events, Event::ClaimOver(serial));
                 });
+                self.watchers.insert(serial, watcher.abort_handle());
             }
             Lifetime::Until(end) => {
-                tokio::spawn(async move {
+                let watcher = tokio::spawn(async move {
                     // The clock of `sleep` stands still while the host is suspended.
                     while let Some(left) =
                         end.checked_sub(since_boot()).filter(|left| !left.is_zero())
@@ -161,6 +173,7 @@ impl Claims {
                     }
                     finish(&events, Event::ClaimOver(serial));
                 });
+                self.watchers.insert(serial, watcher.abort_handle());
             }
         }
     }
@@ -240,6 +253,16 @@ mod tests {
         };
         claims.watch(&claim);
         assert!(matches!(heard.recv().await, Some(Event::ClaimOver(8))));
+        // Nobody waits for what is over before.
+        let far = Claim {
+            lifetime: lifetime(Lasts::For(Duration::MAX)).unwrap(),
+            ..claim
+        };
+        claims.watch(&far);
+        let watcher = claims.watchers.get(&8).unwrap().clone();
+        claims.keep(&[]);
+        tokio::task::yield_now().await;
+        assert!(watcher.is_finished());
     }
 
     #[test]

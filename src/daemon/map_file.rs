@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::runtime_file;
 use crate::{
-    engine::snapshot::{MappingState, Snapshot},
+    engine::snapshot::{DaemonState, MappingState, Snapshot},
     pci::address::Address,
     policy::resolve::Held,
 };
 
 /// What the file holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Map {
     /// Of the publication that changed the rest.
     generation: u64,
@@ -29,10 +29,13 @@ struct Map {
     mappings: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     state: String,
     addresses: Vec<Address>,
+    /// What it means, or needs, and does not hand out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Address>,
     /// Who has which of them for themselves.
     #[serde(default)]
     claims: BTreeMap<Address, String>,
@@ -64,6 +67,12 @@ impl MapFile {
     /// # Errors
     /// If it cannot be written; the old one is still there then.
     pub fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let none_yet = matches!(snapshot.state, DaemonState::Starting | DaemonState::Failed)
+            && snapshot.mappings.is_empty();
+        // A daemon that has no config, or is not through, knows less than the one before,
+        // whose functions are still bound.
+        let kept = if none_yet { self.last()? } else { None };
+        let kept = kept.into_iter().flat_map(|map| map.mappings);
         let map = Map {
             generation: snapshot.generation,
             state: snapshot.state.to_string(),
@@ -74,11 +83,13 @@ impl MapFile {
                     let entry = Entry {
                         state: mapping.state.to_string(),
                         addresses: mapping.addresses.clone(),
+                        beside: mapping.beside.clone(),
                         claims: mapping.claims.clone(),
                         proxmox: mapping.proxmox.clone(),
                     };
                     (name.clone(), entry)
                 })
+                .chain(kept)
                 .collect(),
         };
         let written = self.written.as_ref();
@@ -90,6 +101,14 @@ impl MapFile {
         runtime_file::write_text(&self.path.with_extension("env"), &environment(&map), 0o644)?;
         self.written = Some(map);
         Ok(())
+    }
+
+    /// What is in the file, `None` if there is none.
+    fn last(&self) -> io::Result<Option<Map>> {
+        match &self.written {
+            Some(map) => Ok(Some(map.clone())),
+            None => runtime_file::read(&self.path),
+        }
     }
 
     /// What mappings held when the file was written; nothing if there is none.
@@ -140,6 +159,7 @@ mod tests {
         let entry = |state: &str, addresses: &[&str]| Entry {
             state: state.to_owned(),
             addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
+            beside: Vec::new(),
             claims: BTreeMap::new(),
             proxmox: None,
         };
@@ -174,6 +194,27 @@ mod tests {
         assert_eq!(file.held().unwrap(), Held::new());
         let written = fs::metadata(folder.path().join("map.json")).unwrap();
         assert_eq!(written.permissions().mode() & 0o777, 0o644);
+        // One that has no mappings yet, or no config, leaves those of the one before.
+        let held = "{\"generation\":7,\"state\":\"ready\",\"mappings\":{\"nic\":\
+                    {\"state\":\"bound\",\"addresses\":[\"0000:01:00.0\"]}}}";
+        fs::write(folder.path().join("map.json"), held).unwrap();
+        for state in [DaemonState::Starting, DaemonState::Failed] {
+            let mut file = MapFile::new(folder.path());
+            file.write(&Snapshot {
+                state,
+                ..Snapshot::starting()
+            })
+            .unwrap();
+            assert_eq!(file.held().unwrap().len(), 1, "{state}");
+            let env = fs::read_to_string(folder.path().join("map.env")).unwrap();
+            assert!(env.contains("MAPPING_NIC=\"0000:01:00.0\""), "{env}");
+        }
+        let none = Snapshot {
+            state: DaemonState::Ready,
+            ..Snapshot::starting()
+        };
+        file.write(&none).unwrap();
+        assert_eq!(file.held().unwrap(), Held::new());
         fs::write(folder.path().join("map.json"), "{").unwrap();
         assert!(file.held().is_err());
     }

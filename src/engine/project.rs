@@ -2,7 +2,10 @@
 //!
 //! Pure. Owns what each public state means.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     claims::Claims,
@@ -117,6 +120,7 @@ impl View<'_> {
             state,
             reason,
             addresses: plan.addresses().collect(),
+            beside: beside(plan),
             claims: plan.addresses().filter_map(owner).collect(),
             proxmox: mapping.proxmox.clone(),
         }
@@ -297,6 +301,15 @@ fn lesser(chosen: &Chosen) -> String {
     pick.map_or_else(String::new, |pick| {
         format!("has {}: {}", pick.driver, pick.why)
     })
+}
+
+/// What a mapping has to do with beside its functions.
+fn beside(plan: &MappingPlan) -> Vec<Address> {
+    let companions = plan.functions.iter().filter(|chosen| chosen.companion);
+    let companions = companions.map(|chosen| chosen.address);
+    let refused = plan.refusals.iter().map(|refusal| refusal.address);
+    let all: BTreeSet<_> = companions.chain(refused).collect();
+    all.into_iter().collect()
 }
 
 fn rank(state: FunctionState) -> u8 {

@@ -138,6 +138,9 @@ pub struct MappingView {
     /// The chosen functions in the order of their addresses. Only a state of
     /// [`MappingState::Bound`] says that they can be used.
     pub addresses: Vec<Address>,
+    /// Functions that it means, or needs, and does not hand out: those that policy
+    /// refuses, and companions of the others.
+    pub beside: Vec<Address>,
     /// Who has which of them for themselves, whatever mapping they claimed it of.
     pub claims: BTreeMap<Address, String>,
     /// The ID of Proxmox VE's resource mapping that is kept in step with it.

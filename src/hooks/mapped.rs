@@ -13,6 +13,8 @@ pub struct Mapped {
     pub reason: String,
     /// Its functions.
     pub addresses: Vec<Address>,
+    /// Functions that it means, or needs, and does not hand out.
+    pub beside: Vec<Address>,
     /// The ID of the resource mapping of Proxmox VE that it keeps in step.
     pub proxmox: Option<String>,
 }
@@ -21,6 +23,12 @@ pub struct Mapped {
 pub type Mappings = BTreeMap<String, Mapped>;
 
 impl Mapped {
+    /// Whether the function is one of its own, handed out or not.
+    #[must_use]
+    pub fn has(&self, address: Address) -> bool {
+        self.addresses.contains(&address) || self.beside.contains(&address)
+    }
+
     /// Whether its functions can be used; `name` is the mapping's.
     ///
     /// # Errors

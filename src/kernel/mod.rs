@@ -20,7 +20,7 @@ mod open_nodes;
 pub mod order;
 mod process_name;
 pub mod record;
-mod reservations;
+pub mod reservations;
 pub mod restore;
 pub mod scan;
 mod steps;

@@ -5,7 +5,8 @@
 //! `parse_pci_reservation_unlocked`.
 
 use std::{
-    io,
+    fs, io,
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,43 +15,74 @@ use crate::pci::address::Address;
 
 const FILE: &str = "/run/qemu-server/pci-id-reservations";
 
-/// Who has one of `addresses` reserved now, as a clause about that function,
-/// or that it cannot be told; `None` if nobody has.
-pub(super) fn reserved(host: &dyn Host, addresses: &[Address]) -> Option<(Address, String)> {
-    reservation(host, addresses).map(|(address, _, text)| (address, text))
+/// A reservation that holds.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    /// The function.
+    pub(super) address: Address,
+    /// A clause about it: who has it, or that nobody can tell.
+    pub(super) text: String,
+    /// The virtual machine, where that can be told.
+    pub(super) vm: Option<u64>,
+    /// Whether the virtual machine runs, and is not only about to.
+    pub(super) runs: bool,
 }
 
-/// The same, with the number of the virtual machine that has it.
-pub(super) fn reservation(
-    host: &dyn Host,
-    addresses: &[Address],
-) -> Option<(Address, Option<u64>, String)> {
+/// Who has one of `addresses` reserved now, `None` if nobody has.
+pub(super) fn reserved(host: &dyn Host, addresses: &[Address]) -> Option<Reserved> {
     let first = *addresses.first()?;
-    let text = match host.read(FILE) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+    let found = match valid(&|path| host.read(path)) {
+        Ok(all) => all.into_iter().find(|one| addresses.contains(&one.address)),
         Err(error) => {
-            let text = format!("may be reserved by Proxmox VE: {FILE}: {}", words(&error));
-            return Some((first, None, text));
+            return Some(Reserved {
+                address: first,
+                text: format!("may be reserved by Proxmox VE: {FILE}: {}", words(&error)),
+                vm: None,
+                runs: false,
+            });
         }
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |since| since.as_secs());
-    let is_running = |pid: u64| host.read(&format!("/proc/{pid}/comm")).is_ok();
-    let mut found = text.lines().filter_map(Reservation::parse);
-    let reservation = found.find(|one| {
-        addresses.contains(&one.address)
-            && match one.until {
-                Until::Time(end) => end > now,
-                Until::Ended(pid) => is_running(pid),
-            }
-    })?;
-    let vm = reservation.vm;
-    let text = match reservation.until {
+    let Reservation { address, vm, until } = found?;
+    let text = match until {
         Until::Time(_) => format!("is reserved by Proxmox VE for the start of VM {vm}"),
         Until::Ended(pid) => format!("is reserved by Proxmox VE for VM {vm} (pid {pid})"),
     };
-    Some((reservation.address, Some(vm), text))
+    Some(Reserved {
+        address,
+        text,
+        vm: Some(vm),
+        runs: matches!(until, Until::Ended(_)),
+    })
+}
+
+/// What Proxmox VE has reserved for a virtual machine that runs on the host at `root`.
+///
+/// # Errors
+/// If that cannot be read; a host without Proxmox VE has no reservations.
+pub fn of_running(root: &Path, vm: u64) -> io::Result<Vec<Address>> {
+    let read = |path: &str| fs::read(root.join(path.trim_start_matches('/')));
+    let all = valid(&read)?.into_iter();
+    let own = all.filter(|one| one.vm == vm && matches!(one.until, Until::Ended(_)));
+    Ok(own.map(|one| one.address).collect())
+}
+
+/// All that hold now.
+fn valid(read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Result<Vec<Reservation>> {
+    let text = match read(FILE) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    let is_running = |pid: u64| read(&format!("/proc/{pid}/comm")).is_ok();
+    let all = text.lines().filter_map(Reservation::parse);
+    Ok(all
+        .filter(|one| match one.until {
+            Until::Time(end) => end > now,
+            Until::Ended(pid) => is_running(pid),
+        })
+        .collect())
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 use super::{
     inspect::driver_override,
     order::{Return, Returned, Step},
-    reservations::reserved,
+    reservations::{Reserved, reserved},
     steps::{self, Failure, driver, identity},
     undo::{Entry, Identity, Journal, Phase},
     usage::{Look, usage},
@@ -113,7 +113,7 @@ fn objection(look: Look<'_>, order: &Return, entry: &Entry) -> Option<String> {
             return Some(about(*address, format!("is in use: {evidence}")));
         }
     }
-    if let Some((address, text)) = reserved(look.host, &together) {
+    if let Some(Reserved { address, text, .. }) = reserved(look.host, &together) {
         return Some(about(address, text));
     }
     let former = &entry.former;

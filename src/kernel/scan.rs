@@ -5,7 +5,10 @@
 //! or `sriov_numvfs` (Linux 6.1 drivers/pci/pci-sysfs.c, drivers/pci/iov.c;
 //! reading `driver_override` behind a stuck unbind was seen to hang on 6.1).
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use super::sysfs::{Sysfs, function_dir, link_name, target, text};
 use crate::pci::{
@@ -36,6 +39,40 @@ pub fn scan_all(sysfs: &(impl Sysfs + ?Sized)) -> io::Result<Inventory> {
     for (address, place) in indices {
         if let Some(Role::Vf { index, .. }) = inventory.get_mut(address).map(|one| &mut one.role) {
             *index = Some(place);
+        }
+    }
+    Ok(inventory)
+}
+
+/// Those functions of the host that are `wanted`, and what shares an IOMMU group with
+/// one of them: a fraction of the reads of [`scan_all`], for whoever is waited for.
+/// Names of slots, and which of a PF's VFs it is, are left out.
+///
+/// # Errors
+/// If functions cannot be listed, all of them or those of a group.
+pub fn scan_some(
+    sysfs: &(impl Sysfs + ?Sized),
+    wanted: impl Fn(Address) -> bool,
+) -> io::Result<Inventory> {
+    let slots = BTreeMap::new();
+    let mut inventory = Inventory::default();
+    let mut groups = BTreeSet::new();
+    for name in sysfs.list("bus/pci/devices")? {
+        let address = name.parse().ok().filter(|address| wanted(*address));
+        let found = address.and_then(|address| function(sysfs, address, &slots));
+        let Some(found) = found else {
+            continue;
+        };
+        let (dir, group) = (function_dir(found.address), found.iommu_group);
+        inventory.insert(found);
+        if group.is_some_and(|group| groups.insert(group)) {
+            for name in sysfs.list(&format!("{dir}/iommu_group/devices"))? {
+                let member = name.parse().ok();
+                let member = member.and_then(|member| function(sysfs, member, &slots));
+                if let Some(member) = member {
+                    inventory.insert(member);
+                }
+            }
         }
     }
     Ok(inventory)

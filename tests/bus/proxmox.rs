@@ -76,6 +76,10 @@ impl Node {
     }
 
     async fn ctl(&self, args: &[&str]) -> (i32, String, String) {
+        self.ctl_from("", args).await
+    }
+
+    async fn ctl_from(&self, from: &str, args: &[&str]) -> (i32, String, String) {
         let tools = self.path("bin");
         fs::create_dir_all(&tools).unwrap();
         let pvesh = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/pvesh");
@@ -91,6 +95,7 @@ impl Node {
             .arg(self.root.path())
             .env_clear()
             .env("PVE_ROOT", self.root.path())
+            .env("PVE_MIGRATED_FROM", from)
             .env("PATH", format!("{}:/usr/bin:/bin", tools.display()));
         let run = tokio::task::spawn_blocking(move || command.output().unwrap());
         let output = soon(run).await.unwrap();
@@ -100,8 +105,13 @@ impl Node {
     }
 
     async fn hook(&self, phase: &str) -> (i32, String) {
+        self.hook_from("", phase).await
+    }
+
+    /// The same on a node that the guest comes to from another.
+    async fn hook_from(&self, from: &str, phase: &str) -> (i32, String) {
         let args = ["hook", "proxmox", "100", phase, "--timeout", "2s"];
-        let (code, out, err) = self.ctl(&args).await;
+        let (code, out, err) = self.ctl_from(from, &args).await;
         assert_eq!(out, "", "{phase}");
         assert!(err.lines().count() <= 1, "{err}");
         (code, err)
@@ -290,6 +300,116 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
     fs::remove_file(node.path("dev/vfio/3")).unwrap();
     node.refuses("hostpci0: 0000:00:03\n", &["dev/vfio/3: No such file"])
         .await;
+    assert!(service.requests.is_empty());
+}
+
+/// Not all functions of a slot are of the mapping, and those that are may be of two: a
+/// start does not stand in the way of the next.
+#[tokio::test(flavor = "current_thread")]
+async fn what_started_once_starts_again() {
+    if !is_root("the hook claims") {
+        return;
+    }
+    let node = Node::new();
+    let (own, plain, companion) = ("0000:00:02.1", "0000:00:02.2", "0000:00:02.3");
+    for (group, address) in [(12, own), (13, plain), (2, companion)] {
+        node.tree.add(address, group);
+        node.tree.bind(address);
+        node.file(&format!("dev/vfio/{group}"), "");
+    }
+    let mut both = with_nic(1, [("nic", bound(&[NIC])), ("other", bound(&[own]))]);
+    both.mappings.get_mut("nic").unwrap().beside = vec![at(companion)];
+    let mut service = Service::on_socket(node.root.path(), both);
+    node.guest("hostpci0: 00:02\n");
+    for _ in 0..2 {
+        let granted = vec![Ok(NIC), Ok(own)];
+        let (done, wishes) = tokio::join!(node.hook("pre-start"), answer(&mut service, granted));
+        assert_eq!(done, (0, String::new()));
+        let with_companion = Share::These(BTreeSet::from([at(NIC), at(companion)]));
+        assert_eq!(
+            (wishes[0].mapping.as_str(), &wishes[0].share),
+            ("nic", &with_companion)
+        );
+        assert_eq!(
+            (wishes[1].mapping.as_str(), &wishes[1].share),
+            ("other", &these(own))
+        );
+    }
+    service.publish(with_nic(
+        2,
+        [("nic", bound(&[NIC])), ("other", bound(&[OTHER]))],
+    ));
+    node.refuses(
+        "hostpci0: 00:02\n",
+        &["00:02 was mapping 'other', which is 0000:00:03 now"],
+    )
+    .await;
+    assert!(service.requests.is_empty());
+}
+
+/// Whoever could not have been asked yet has no say, and what policy refuses is no
+/// less a mapping's than what it takes.
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_not_bound_is_not_for_everybody() {
+    let node = Node::new();
+    let mut service = Service::on_socket(node.root.path(), Snapshot::starting());
+    let map =
+        format!("{{\"mappings\":{{\"nic\":{{\"state\":\"bound\",\"addresses\":[\"{NIC}\"]}}}}}}");
+    node.file("run/vfio-bindd/map.json", &map);
+    node.refuses("hostpci0: 0000:00:02\n", &["its first pass is not over"])
+        .await;
+    let mut refused = view(MappingState::Refused, "0000:00:02.0 is in use", &[]);
+    refused.beside = vec![at(NIC)];
+    service.publish(with_nic(1, [("nic", refused)]));
+    node.refuses(
+        "hostpci0: 0000:00:02\n",
+        &["mapping 'nic' is refused: 0000:00:02.0 is in use"],
+    )
+    .await;
+    // One that comes from another node has its config there.
+    fs::remove_file(node.path("etc/pve/qemu-server/100.conf")).unwrap();
+    assert_eq!(node.hook("pre-start").await.0, 0);
+    node.file(
+        "etc/pve/nodes/pve2/qemu-server/100.conf",
+        "hostpci0: 0000:00:02\n",
+    );
+    let (code, err) = node.hook_from("pve2", "pre-start").await;
+    assert!(
+        code == 1 && err.contains("mapping 'nic' is refused"),
+        "{err}"
+    );
+    assert_eq!(node.hook_from("../pve2", "pre-start").await.0, 0);
+    assert!(service.requests.try_recv().is_err());
+}
+
+/// PVE chooses one of several entries after the hook: what it chose is the guest's own
+/// once it runs.
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_has_what_it_was_given_of_a_pool() {
+    if !is_root("the hook claims") {
+        return;
+    }
+    let node = Node::new();
+    let pool = with_nic(1, [("nic", bound(&[NIC, OTHER]))]);
+    let mut service = Service::on_socket(node.root.path(), pool);
+    let entries = format!(
+        "nic0\n\tmap {}\n\tmap {}\n\n",
+        entry(NIC, 2),
+        entry(OTHER, 3)
+    );
+    node.file("etc/pve/mapping/pci.cfg", &entries);
+    node.guest("hostpci0: mapping=nic0\n");
+    assert_eq!(node.hook("pre-start").await, (0, String::new()));
+    let pid = std::process::id();
+    node.file("run/qemu-server/100.pid", &format!("{pid}\n"));
+    node.file(&format!("proc/{pid}/comm"), "kvm\n");
+    let reservations = format!("{NIC} 101 pid:{pid}\n{OTHER} 100 pid:{pid}\n{NIC} 100 pid:1\n");
+    node.file("run/qemu-server/pci-id-reservations", &reservations);
+    let granted = vec![Ok(OTHER)];
+    let (done, wishes) = tokio::join!(node.hook("post-start"), answer(&mut service, granted));
+    assert_eq!(done, (0, String::new()));
+    assert_eq!(wishes[0].share, these(OTHER));
+    assert_eq!(wishes[0].lasts, Lasts::Process(pid));
     assert!(service.requests.is_empty());
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn view(state: MappingState, reason: &str, addresses: &[&str]) -> Map
         state,
         reason: reason.to_owned(),
         addresses: addresses.iter().map(|address| at(address)).collect(),
+        beside: Vec::new(),
         claims: BTreeMap::new(),
         proxmox: None,
     }

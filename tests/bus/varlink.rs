@@ -106,6 +106,7 @@ async fn what_a_hook_asks_is_answered() {
             "state": "bound",
             "reason": "",
             "addresses": [A, B],
+            "beside": [],
             "claims": { A: "vm \"1\"" },
             "proxmox": "gpu0",
         })

@@ -69,7 +69,13 @@ impl Tree {
             fs::write(dir.join(name), format!("{value}\n")).unwrap();
         }
         let members = format!("kernel/iommu_groups/{group}");
-        fs::create_dir_all(self.root().join(&members)).unwrap();
+        let listed = self.root().join(&members).join("devices");
+        fs::create_dir_all(&listed).unwrap();
+        symlink(
+            format!("../../../../devices/pci0000:00/{address}"),
+            listed.join(address),
+        )
+        .unwrap();
         symlink(format!("../../../{members}"), dir.join("iommu_group")).unwrap();
         let listed = self.root().join("bus/pci/devices").join(address);
         symlink(format!("../../../devices/pci0000:00/{address}"), listed).unwrap();

@@ -3,7 +3,7 @@
 use vfio_bindd::{
     kernel::{
         host::OpenVfioDevice,
-        usage::{Handles, Look, Tables, handles, holders, usage},
+        usage::{Handles, Look, Tables, handles, holders, usage, users},
     },
     pci::usage::Fact,
     policy::guard::judge,
@@ -281,4 +281,62 @@ fn looking_for_holders_takes_no_lock_of_the_function() {
     for path in reads {
         assert!(path.ends_with("/dev"), "{path}");
     }
+}
+
+/// Who has the function for itself, and the machine of Proxmox VE that it is.
+fn user(one: &One) -> Option<(String, Option<u64>)> {
+    let look = Look {
+        sysfs: &one.0,
+        host: &one.0,
+        tables: &Tables::default(),
+    };
+    let user = users(look, &[ADDRESS.parse().unwrap()])
+        .into_values()
+        .next();
+    user.map(|user| (user.clause, user.vm))
+}
+
+#[test]
+fn who_uses_a_function_is_looked_for_where_the_kernel_counts_anybody() {
+    let one = vfio();
+    assert_eq!(user(&one), None);
+    one.opens("qemu (pid 7)", (240, 0), true);
+    let told = "is in use: qemu (pid 7) has /dev/vfio/7 open";
+    assert_eq!(user(&one), Some((told.to_owned(), None)));
+    // Open by its group only, and not yet by itself: nobody is looked for.
+    one.set("enable", "0");
+    assert_eq!(user(&one), None);
+    one.0.with(|kernel| kernel.open_nodes = None);
+    assert_eq!(user(&one), None);
+    one.set("enable", "1");
+    let told = HIDDEN.split_once(": ").unwrap().1;
+    assert!(user(&one).unwrap().0.contains(told));
+    // What another driver has is not counted by vfio.
+    let native = One::new("020000", "e1000e");
+    native.set("enable", "0");
+    native.0.with(|kernel| kernel.open_nodes = None);
+    assert!(user(&native).unwrap().0.contains(told));
+}
+
+#[test]
+fn a_machine_of_proxmox_ve_uses_what_is_reserved_for_it() {
+    let one = vfio();
+    let reserve = |line: &str| {
+        one.file(
+            "/run/qemu-server/pci-id-reservations",
+            &format!("{ADDRESS} {line}\n"),
+        );
+    };
+    reserve("100 time:99999999999");
+    let told = "is reserved by Proxmox VE for the start of VM 100";
+    assert_eq!(user(&one), Some((told.to_owned(), Some(100))));
+    // Somebody else has it open, whoever is to start with it.
+    one.opens("qemu (pid 7)", (240, 0), true);
+    let told = "is in use: qemu (pid 7) has /dev/vfio/7 open";
+    assert_eq!(user(&one), Some((told.to_owned(), None)));
+    reserve("100 pid:7");
+    one.file("/proc/7/comm", "kvm\n");
+    assert_eq!(user(&one), Some((told.to_owned(), Some(100))));
+    reserve("100 pid:8");
+    assert_eq!(user(&one), Some((told.to_owned(), None)));
 }

@@ -78,21 +78,22 @@ pub struct Status {
     pub mappings: BTreeMap<String, Mapping>,
 }
 
-/// A mapping as it is now.
+/// A mapping as it is now. `map.json`, which is read as this too, has less.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mapping {
     /// `bound`, or why it cannot be used.
     pub state: String,
-    /// One clause why. `map.json`, which is read as this too, has none.
-    #[serde(default)]
+    /// One clause why.
     pub reason: String,
     /// Its functions.
     pub addresses: Vec<Address>,
+    /// Functions that it means, or needs, and does not hand out.
+    pub beside: Vec<Address>,
     /// Who has which of them.
-    #[serde(default)]
     pub claims: BTreeMap<Address, String>,
     /// The ID of the resource mapping of Proxmox VE that is kept in step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proxmox: Option<String>,
 }
 

@@ -236,6 +236,7 @@ fn status(snapshot: &Snapshot) -> Status {
             state: view.state.to_string(),
             reason: view.reason.clone(),
             addresses: view.addresses.clone(),
+            beside: view.beside.clone(),
             claims: view.claims.clone(),
             proxmox: view.proxmox.clone(),
         };

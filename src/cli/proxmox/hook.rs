@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Node, Places,
-    remembered::{self, Before},
-};
+use super::{Node, Places, remembered};
 use crate::{
     cli::{
         commands::tell,
@@ -27,10 +24,10 @@ use crate::{
         mapped::{Mapped, Mappings},
         proxmox::{
             guest::Guest,
-            verdict::{Scene, Use, concerns, judge},
+            verdict::{Before, Scene, Use, concerns, filters, judge},
         },
     },
-    kernel::{scan::scan_all, sysfs::HostSysfs},
+    kernel::{reservations::of_running, scan::scan_some, sysfs::HostSysfs},
     pci::{address::Address, inventory::Inventory},
 };
 
@@ -50,8 +47,7 @@ pub(super) fn hook(places: &Places<'_>, vm: u32, phase: &str, limit: Duration) -
 }
 
 fn before_start(places: &Places<'_>, vm: u32, limit: Duration) -> Result<(), Stop> {
-    let node = Node::new(places.root);
-    let Some(guest) = node.guest(vm)? else {
+    let Some(guest) = Node::new(places.root).guest(vm)? else {
         return Ok(());
     };
     if guest.hostpci.is_empty() {
@@ -63,8 +59,7 @@ fn before_start(places: &Places<'_>, vm: u32, limit: Duration) -> Result<(), Sto
         Ok(found) => found,
         Err(stop) => return without_daemon(places, &guest, &before, &stop.text),
     };
-    let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
-    let uses = uses(&node, vm, &guest, &mappings, &inventory, &before)?;
+    let (inventory, uses) = uses(places, vm, &guest, &mappings, &before)?;
     nodes_are_there(places.root, &inventory, &uses)?;
     let owner = owner_of_vm(vm.into());
     claim_for_start(&mut daemon, places.root, &owner, by_mapping(&uses))?;
@@ -82,14 +77,21 @@ fn after_start(places: &Places<'_>, vm: u32) -> Result<(), Stop> {
     let Some(pid) = pid(&file)? else {
         return Ok(());
     };
-    let node = Node::new(places.root);
-    let Some(guest) = node.guest(vm)? else {
+    let Some(guest) = Node::new(places.root).guest(vm)? else {
         return Ok(());
     };
     let (mut daemon, mappings) = now(places.root)?;
-    let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
     let before = remembered::recall(places.root, vm);
-    let uses = uses(&node, vm, &guest, &mappings, &inventory, &before)?;
+    let (_, mut uses) = uses(places, vm, &guest, &mappings, &before)?;
+    // Of a resource mapping with several entries PVE has chosen by now.
+    let reserved = of_running(places.root, vm.into())?;
+    for one in uses.iter_mut().filter(|one| one.addresses.is_empty()) {
+        let mapped = mappings.get(&one.mapping);
+        let mapped = mapped.map(|mapped| mapped.addresses.as_slice());
+        let mapped = mapped.unwrap_or_default();
+        let own = reserved.iter().filter(|address| mapped.contains(address));
+        one.addresses = own.copied().collect();
+    }
     let owner = owner_of_vm(vm.into());
     claim(&mut daemon, &owner, by_mapping(&uses), Until::Ended(pid))
 }
@@ -103,24 +105,31 @@ fn by_mapping(uses: &[Use]) -> BTreeMap<String, BTreeSet<Address>> {
     all
 }
 
-/// What the guest uses of the daemon's mappings, if it may.
+/// What the guest uses of the daemon's mappings, if it may, and the functions that this
+/// was judged by.
 fn uses(
-    node: &Node,
+    places: &Places<'_>,
     vm: u32,
     guest: &Guest,
     mappings: &Mappings,
-    inventory: &Inventory,
     before: &Before,
-) -> Result<Vec<Use>, Stop> {
+) -> Result<(Inventory, Vec<Use>), Stop> {
+    let node = Node::new(places.root);
     let resources = node.resources()?;
+    // What it means, and what it might mean: the others are not looked at.
+    let filters = filters(guest, &node.name, &resources);
+    let inventory = scan_some(&HostSysfs::new(places.sysfs), |address| {
+        filters.iter().any(|filter| filter.matches(address))
+    })?;
     let scene = Scene {
         node: &node.name,
-        inventory,
+        inventory: &inventory,
         mappings,
         resources: &resources,
         before,
     };
-    judge(guest, vm, scene).map_err(Stop::failure)
+    let uses = judge(guest, vm, scene).map_err(Stop::failure)?;
+    Ok((inventory, uses))
 }
 
 /// The daemon is not to be had: only a guest that has nothing of it may start.
@@ -138,7 +147,7 @@ fn without_daemon(
         let known = mappings.entry(name).or_default();
         known.proxmox = known.proxmox.take().or(mapping.proxmox);
     }
-    for name in before.values() {
+    for name in before.values().flatten() {
         mappings.entry(name.clone()).or_default();
     }
     let mut mappings = mappings.iter();

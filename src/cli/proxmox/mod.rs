@@ -71,6 +71,13 @@ pub(super) async fn run(
     }
 }
 
+/// The node that a guest comes from, if PVE says so.
+fn migrated_from() -> Option<String> {
+    let from = std::env::var("PVE_MIGRATED_FROM").ok()?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (!from.is_empty() && from.chars().all(is_name)).then_some(from)
+}
+
 /// This node, by its files.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -97,8 +104,16 @@ impl Node {
 
     /// A guest's config, `None` if the guest is none of QEMU's.
     fn guest(&self, vm: u32) -> Result<Option<Guest>, Stop> {
-        let path = self.path(&format!("etc/pve/qemu-server/{vm}.conf"));
-        let Some(text) = read(&path)? else {
+        let mut path = self.path(&format!("etc/pve/qemu-server/{vm}.conf"));
+        let mut text = read(&path)?;
+        // One that comes from another node still has it there (qemu-server,
+        // src/PVE/QemuServer.pm, `vm_start`; pve-guest-common, src/PVE/GuestHelpers.pm,
+        // `exec_hookscript`).
+        if let (None, Some(from)) = (&text, migrated_from()) {
+            path = self.path(&format!("etc/pve/nodes/{from}/qemu-server/{vm}.conf"));
+            text = read(&path)?;
+        }
+        let Some(text) = text else {
             return Ok(None);
         };
         let guest = guest::parse(&text)

@@ -3,14 +3,13 @@
 //! they were when they were right.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::hooks::proxmox::verdict::Use;
+use crate::hooks::proxmox::verdict::{Before, Use};
 
 /// systemd.exec(5), StateDirectory= of the daemon.
 const FOLDER: &str = "var/lib/vfio-bindd/pve";
@@ -22,9 +21,6 @@ struct Entry {
     mapping: String,
 }
 
-/// The mapping of each `hostpciN` with a value.
-pub(super) type Before = BTreeMap<(String, String), String>;
-
 fn file(root: &Path, vm: u32) -> PathBuf {
     root.join(FOLDER).join(format!("{vm}.json"))
 }
@@ -33,10 +29,12 @@ fn file(root: &Path, vm: u32) -> PathBuf {
 pub(super) fn recall(root: &Path, vm: u32) -> Before {
     let text = fs::read(file(root, vm)).unwrap_or_default();
     let entries: Vec<Entry> = serde_json::from_slice(&text).unwrap_or_default();
-    let entries = entries.into_iter();
-    entries
-        .map(|entry| ((entry.key, entry.value), entry.mapping))
-        .collect()
+    let mut before = Before::new();
+    for entry in entries {
+        let mappings = before.entry((entry.key, entry.value)).or_default();
+        mappings.insert(entry.mapping);
+    }
+    before
 }
 
 /// Writes down what a guest uses, if that is something new.

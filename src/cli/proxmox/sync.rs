@@ -22,11 +22,11 @@ use crate::{
     cli::{
         commands::tell,
         exit::{Exit, Stop},
-        guests::settled,
+        guests::{now, settled},
         local,
     },
     hooks::{
-        mapped::Mapped,
+        mapped::{Mapped, Mappings},
         proxmox::{
             Devices,
             mapping::{Entry, entries},
@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a daemon is waited for whose first pass is not over. At boot its unit is
 /// up before, or has failed, and the guests wait.
 const FIRST_PASS: Duration = Duration::from_secs(10);
+/// How often it begins anew when functions came or went meanwhile.
+const ROUNDS: u32 = 5;
 /// How often it is tried again when somebody else changed the file meanwhile.
 const TRIES: u32 = 8;
 /// PVE's word for that (pve-common, `PVE::Tools::assert_if_modified`).
@@ -76,7 +78,26 @@ pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> R
         Replace::Node => Ownership::Node,
     };
     let end = Instant::now() + FIRST_PASS;
-    let (_, mappings) = settled(places.root, end, |_, one| one.proxmox.is_some())?;
+    let (_, mut mappings) = settled(places.root, end, |_, one| one.proxmox.is_some())?;
+    for _ in 0..ROUNDS {
+        bring_in_step(out, places, &mappings, ownership, mode).await?;
+        // The unit is not started once more for what changed while it ran.
+        let (_, since) = now(places.root)?;
+        if mode.dry_run || since == mappings {
+            break;
+        }
+        mappings = since;
+    }
+    Ok(())
+}
+
+async fn bring_in_step(
+    out: &mut Stdout,
+    places: &Places<'_>,
+    mappings: &Mappings,
+    ownership: Ownership,
+    mode: Mode,
+) -> Result<(), Stop> {
     let node = Node::new(places.root);
     let inventory = scan_all(&HostSysfs::new(places.sysfs))?;
     let devices: Devices = inventory
@@ -84,7 +105,7 @@ pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> R
         .map(|function| (function.address, function.into()))
         .collect();
     let mut result = Ok(());
-    for (name, mapped) in &mappings {
+    for (name, mapped) in mappings {
         let Some(id) = &mapped.proxmox else {
             continue;
         };

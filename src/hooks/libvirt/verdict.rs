@@ -30,7 +30,7 @@ pub fn judge(domain: &Domain, mappings: &Mappings) -> Result<Uses, String> {
         let (label, address) = (label(device), device.address);
         let mapped =
             usable(name, mappings).map_err(|text| format!("{label} is {address}, and {text}"))?;
-        if !mapped.addresses.contains(&address) {
+        if !mapped.has(address) {
             let places: Vec<_> = mapped.addresses.iter().map(Address::to_string).collect();
             let (places, mend) = (places.join(" "), mend(domain));
             return Err(format!(
@@ -75,7 +75,7 @@ pub fn concerns(domain: &Domain, name: &str, mapped: &Mapped) -> bool {
     requests.any(|request| request.mapping == name)
         || devices.any(|device| match &device.ours {
             Some(alias) => alias.mapping() == name,
-            None => mapped.addresses.contains(&device.address),
+            None => mapped.has(device.address),
         })
 }
 
@@ -95,7 +95,7 @@ fn mapping_of<'a>(device: &'a Device, domain: &Domain, mappings: &'a Mappings) -
         return Some(alias.mapping());
     }
     let having = mappings.iter();
-    let having = having.filter(|(_, mapped)| mapped.addresses.contains(&device.address));
+    let having = having.filter(|(_, mapped)| mapped.has(device.address));
     let best = having.min_by_key(|(name, mapped)| {
         let asked = domain.requests.iter().any(|one| one.mapping == **name);
         (!asked, mapped.state != "bound")
@@ -183,7 +183,7 @@ mod tests {
             state: state.to_owned(),
             reason: String::new(),
             addresses: buses.iter().map(address).collect(),
-            proxmox: None,
+            ..Mapped::default()
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Devices,
     check::check,
-    filter::expand,
+    filter::{Filter, expand},
     guest::{Guest, HostpciLine},
     hostpci::Source,
     mapping::Entry,
@@ -28,16 +28,20 @@ use crate::{
 pub struct Scene<'a> {
     /// This node's name.
     pub node: &'a str,
-    /// All functions of the host.
+    /// The functions of the host, at least those that [`filters`] name and those of
+    /// their IOMMU groups.
     pub inventory: &'a Inventory,
     /// vfio-bindd's mappings by name.
     pub mappings: &'a Mappings,
     /// The entries of the cluster's resource mappings, by ID.
     pub resources: &'a BTreeMap<String, Vec<String>>,
-    /// Of which mapping the functions of a `hostpciN` with such a value were when
-    /// the guest started last, by the key and the value's device part.
-    pub before: &'a BTreeMap<(String, String), String>,
+    /// What the guest had when it started last.
+    pub before: &'a Before,
 }
+
+/// Of which mappings the functions of a `hostpciN` with such a value were, by the key
+/// and the value's device part.
+pub type Before = BTreeMap<(String, String), BTreeSet<String>>;
 
 /// Functions of one mapping that a guest is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,25 +80,44 @@ pub fn judge(guest: &Guest, vm: u32, scene: Scene<'_>) -> Result<Vec<Use>, Strin
 /// Whether a guest with this config may have functions of the mapping `name`: it
 /// has its resource mapping or one of its addresses, or had its functions before.
 #[must_use]
-pub fn concerns(
-    guest: &Guest,
-    name: &str,
-    mapped: &Mapped,
-    before: &BTreeMap<(String, String), String>,
-) -> bool {
+pub fn concerns(guest: &Guest, name: &str, mapped: &Mapped, before: &Before) -> bool {
     let had = |line: &HostpciLine, value: String| {
         let known = before.get(&(line.key(), value));
-        known.is_some_and(|known| known == name)
+        known.is_some_and(|known| known.contains(name))
     };
     guest.hostpci.iter().any(|line| match &line.value.source {
         Source::Mapping(id) => mapped.proxmox.as_ref() == Some(id) || had(line, id.clone()),
         Source::Host(filters) => {
             let value: Vec<_> = filters.iter().map(ToString::to_string).collect();
-            let mut addresses = mapped.addresses.iter();
+            let mut addresses = mapped.addresses.iter().chain(&mapped.beside);
             had(line, value.join(";"))
                 || addresses.any(|one| filters.iter().any(|filter| filter.matches(*one)))
         }
     })
+}
+
+/// All that the guest's config names, by addresses and by the entries of resource
+/// mappings that are this node's. [`judge`] has to know the functions of these, and
+/// those that share IOMMU groups with them.
+#[must_use]
+pub fn filters(
+    guest: &Guest,
+    node: &str,
+    resources: &BTreeMap<String, Vec<String>>,
+) -> Vec<Filter> {
+    let mut all = Vec::new();
+    for line in &guest.hostpci {
+        match &line.value.source {
+            Source::Host(filters) => all.extend(filters.iter().cloned()),
+            Source::Mapping(id) => {
+                let lines = resources.get(id).into_iter().flatten();
+                let entries = lines.filter_map(|text| text.parse::<Entry>().ok());
+                let own = entries.filter(|entry| entry.node() == node);
+                all.extend(own.flat_map(|entry| entry.path().to_vec()));
+            }
+        }
+    }
+    all
 }
 
 /// Functions by their addresses.
@@ -104,33 +127,41 @@ fn host(line: &HostpciLine, value: &str, vm: u32, scene: Scene<'_>) -> Result<Ve
     };
     let before = scene.before.get(&(line.key(), value.to_owned()));
     // A mapping that is no longer configured says nothing of where its functions are.
-    let before = before.filter(|name| scene.mappings.contains_key(*name));
+    let before = before.into_iter().flatten();
+    let before: Vec<_> = before
+        .filter(|name| scene.mappings.contains_key(*name))
+        .collect();
     let present = scene.inventory.iter().map(|function| function.address);
     let addresses = expand(filters, present);
     let moved = |name: &String| moved(line, name, value, vm, scene);
-    let addresses = addresses.map_err(|missing| match before {
+    let addresses = addresses.map_err(|missing| match before.first() {
         Some(name) => moved(name),
         None => missing.to_string(),
     })?;
     let mut uses: BTreeMap<&String, BTreeSet<Address>> = BTreeMap::new();
     for address in addresses {
+        let having = || {
+            let all = scene.mappings.iter();
+            all.filter(move |(_, mapped)| mapped.has(address))
+        };
         // What was right once must be so still: a card that moved may have left its
         // address to one of another mapping.
-        let of = scene.mappings.iter().filter(|(name, mapped)| {
-            mapped.addresses.contains(&address) && before.is_none_or(|before| before == *name)
-        });
+        let of = having().filter(|(name, _)| before.is_empty() || before.contains(name));
         // Of several that have it, one that can be used.
         let of = of.min_by_key(|(_, mapped)| mapped.state != "bound");
         let Some((name, mapped)) = of else {
-            match before {
-                Some(name) => return Err(moved(name)),
+            match before.first() {
+                Some(name) if having().next().is_some() => return Err(moved(name)),
                 // None of ours.
-                None => continue,
+                _ => continue,
             }
         };
         mapped.usable(name)?;
         fits(line, address, scene)?;
         uses.entry(name).or_default().insert(address);
+    }
+    if let Some(gone) = before.iter().find(|name| !uses.contains_key(*name)) {
+        return Err(moved(gone));
     }
     let uses = uses.into_iter().map(|(name, addresses)| Use {
         key: line.key(),
@@ -166,10 +197,19 @@ fn resource(line: &HostpciLine, id: &str, scene: Scene<'_>) -> Result<Vec<Use>, 
         }
         entries += 1;
         // PVE looks at every entry of the node, and one stale one stops the start.
-        check(&entry, &devices)
-            .map_err(|stale| format!("an entry of the resource mapping '{id}' {stale}; {sync}"))?;
+        check(&entry, &devices).map_err(|stale| {
+            let mend = if entry.is_marked() {
+                sync.to_owned()
+            } else {
+                format!(
+                    "it is not vfio-bindd's: delete it, or say replace = \"node\" in [proxmox], \
+                     and {sync}"
+                )
+            };
+            format!("an entry of the resource mapping '{id}' {stale}; {mend}")
+        })?;
         for address in expand(entry.path(), devices.keys().copied()).unwrap_or_default() {
-            if !mapped.addresses.contains(&address) {
+            if !mapped.has(address) {
                 return Err(format!(
                     "the resource mapping '{id}' has {address}, and mapping '{name}' has not; {sync}"
                 ));
@@ -259,9 +299,20 @@ fn moved(line: &HostpciLine, name: &str, value: &str, vm: u32, scene: Scene<'_>)
         })
         .collect();
     places.dedup();
-    let places = places.join(";");
+    let now = places.join(" ");
+    if places.len() != value.split(';').count() {
+        return format!(
+            "{value} was mapping '{name}', which is {now} now; run: qm set {vm} --{key} with what \
+             of it the guest is to have, and the other options that it has"
+        );
+    }
+    // A shell ends a command at a semicolon.
+    let value_now = match places.as_slice() {
+        [place] => place.clone(),
+        places => format!("'{}'", places.join(";")),
+    };
     format!(
-        "{value} was mapping '{name}', which is {places} now; run: qm set {vm} --{key} {places}, \
+        "{value} was mapping '{name}', which is {now} now; run: qm set {vm} --{key} {value_now}, \
          with the other options that it has"
     )
 }

@@ -153,7 +153,8 @@ pub fn usage(look: Look<'_>, address: Address) -> Vec<Fact> {
 pub struct User {
     /// A clause about the function.
     pub clause: String,
-    /// The virtual machine of Proxmox VE that has it reserved, if that is all.
+    /// The virtual machine of Proxmox VE that has it reserved, if that is all, or that
+    /// runs with it.
     pub vm: Option<u64>,
 }
 
@@ -162,16 +163,25 @@ pub struct User {
 #[must_use]
 pub fn users(look: Look<'_>, addresses: &[Address]) -> BTreeMap<Address, User> {
     let user = |address: &Address| {
-        let open = nodes::vfio(look, &function_dir(*address));
-        let open = open.first().map(|fact| User {
-            clause: format!("is in use: {}", guard::judge(fact).1),
-            vm: None,
-        });
-        let reserved = || {
-            let (_, vm, clause) = reservations::reservation(look.host, &[*address])?;
-            Some(User { clause, vm })
+        let dir = function_dir(*address);
+        let open = if nodes::is_vfio_idle(look, &dir) {
+            Vec::new()
+        } else {
+            nodes::vfio(look, &dir)
         };
-        Some((*address, open.or_else(reserved)?))
+        let reserved = reservations::reserved(look.host, &[*address]);
+        let user = match (open.first(), reserved) {
+            // Open as it is while that machine runs: PVE gives it to no other.
+            (Some(fact), reserved) => User {
+                clause: format!("is in use: {}", guard::judge(fact).1),
+                vm: reserved.filter(|one| one.runs).and_then(|one| one.vm),
+            },
+            (None, reserved) => reserved.map(|one| User {
+                clause: one.text,
+                vm: one.vm,
+            })?,
+        };
+        Some((*address, user))
     };
     addresses.iter().filter_map(user).collect()
 }

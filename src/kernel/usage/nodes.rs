@@ -12,7 +12,7 @@ use crate::{
         host::{Open, OpenNode},
         sysfs::{link_name, text},
     },
-    pci::usage::Fact,
+    pci::{function::is_vfio_driver, usage::Fact},
 };
 
 /// What is read once for all functions.
@@ -166,6 +166,18 @@ pub(super) fn nvidia(look: Look<'_>) -> Result<Vec<Fact>, Fact> {
 /// Who has the vfio device of the function in `dir` open.
 pub(super) fn vfio(look: Look<'_>, dir: &str) -> Vec<Fact> {
     vfio_found(look, dir).unwrap_or_else(|unchecked| vec![unchecked])
+}
+
+/// Whether nobody has the vfio device of the function in `dir`, by the kernel's own
+/// count: vfio enables a function when it is opened first and disables it when it is
+/// closed last (drivers/vfio/pci/vfio_pci_core.c, `vfio_pci_core_enable` and `_disable`,
+/// v6.12; what is enabled for another reason has to be looked for). Who has just opened
+/// the group's node, and no device by it yet, is not seen. The attribute takes no lock
+/// (drivers/pci/pci-sysfs.c, `enable_show`).
+pub(super) fn is_vfio_idle(look: Look<'_>, dir: &str) -> bool {
+    let driver = link_name(look.sysfs, &format!("{dir}/driver"));
+    driver.is_some_and(|driver| is_vfio_driver(&driver))
+        && text(look.sysfs, &format!("{dir}/enable")).as_deref() == Some("0")
 }
 
 /// The nodes are its IOMMU group's and, since Linux 6.6, its own. Whoever has

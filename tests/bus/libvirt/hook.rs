@@ -12,7 +12,6 @@ use vfio_bindd::{
 
 use super::{Host, NIC, NIC_0, OTHER, both, domain};
 use crate::{
-    client::Client,
     private_bus::is_root,
     service::{Service, bound, pending, snapshot, view},
     support::at,
@@ -51,8 +50,7 @@ async fn a_domain_has_its_functions_from_its_start_to_its_end() {
         return;
     }
     let host = Host::new();
-    let mut service = Service::start(&host.bus.address(), both());
-    let _client = Client::served(&host.bus.address()).await;
+    let mut service = Service::on_socket(host.root.path(), both());
     let web = domain(
         "web",
         "<v:mapping name='nic'/>",
@@ -128,8 +126,7 @@ async fn a_domain_has_its_functions_from_its_start_to_its_end() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_domain_does_not_start_with_what_its_definition_does_not_mean() {
     let host = Host::new();
-    let service = Service::start(&host.bus.address(), both());
-    let _client = Client::served(&host.bus.address()).await;
+    let service = Service::on_socket(host.root.path(), both());
     let nic = domain("web", "", &[NIC_0]);
     let moved = [("nic", bound(&[OTHER])), ("other", bound(&[NIC]))];
     service.publish(snapshot(2, moved));

@@ -137,23 +137,13 @@ const TIMED: &[(&str, &str)] = &[
          org.vfiobindd1.Manager.Resolve string:pool",
     ),
     ("vfio-bindctl resolve", "vfio-bindctl resolve pool"),
-    ("nothing", "/bin/true"),
+    // Before the other: nothing is claimed then, as at a start.
     (
-        "resolve slow",
-        "vfio-bindctl --sysfs-root /sys resolve pool",
-    ),
-    ("hook nothing", "/usr/lib/vfio-bindd/hookscript 1 pre-start"),
-    (
-        "hook pre-stop",
-        "/usr/lib/vfio-bindd/hookscript 100 pre-stop",
-    ),
-    (
-        "hook post-stop",
+        "the hookscript's post-stop",
         "/usr/lib/vfio-bindd/hookscript 100 post-stop",
     ),
-    ("functions", "vfio-bindctl functions"),
     (
-        "the hookscript's pre-start",
+        "its pre-start",
         "/usr/lib/vfio-bindd/hookscript 100 pre-start",
     ),
 ];
