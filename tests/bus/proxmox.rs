@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use vfio_bindd::{
-    bus::request::{Lasts, Request, Wish},
+    bus::request::Lasts,
     engine::{
         claims::{Share, Unclaimed},
         snapshot::{DaemonState, MappingState, MappingView, Snapshot},
@@ -20,7 +20,7 @@ use vfio_bindd::{
 use crate::{
     client::soon,
     private_bus::is_root,
-    service::{Service, bound, listener, snapshot, view},
+    service::{Service, answer, bound, listener, released, snapshot, view},
     support::at,
     tree::Tree,
 };
@@ -140,33 +140,6 @@ fn both() -> Snapshot {
     with_nic(1, [("nic", bound(&[NIC])), ("other", bound(&[OTHER]))])
 }
 
-/// Answers claims and releases; what was asked for.
-async fn answer(service: &mut Service, answers: Vec<Result<&str, Unclaimed>>) -> Vec<Wish> {
-    let mut wishes = Vec::new();
-    for answer in answers {
-        let Request::Claim(wish, claimer) = service.request().await else {
-            unreachable!("a claim was asked for");
-        };
-        claimer
-            .send(answer.map(|address| vec![at(address)]))
-            .unwrap();
-        wishes.push(*wish);
-    }
-    wishes
-}
-
-/// Answers a release; of whom.
-async fn released(service: &mut Service) -> String {
-    let Request::Release {
-        owner, releaser, ..
-    } = service.request().await
-    else {
-        unreachable!("a release was asked for");
-    };
-    releaser.send(Ok(())).unwrap();
-    owner
-}
-
 fn these(address: &str) -> Share {
     Share::These(BTreeSet::from([at(address)]))
 }
@@ -270,6 +243,11 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
     node.refuses(
         "hostpci1: 0000:0A:00.0\n",
         &["100.conf: line 1: hostpci1: "],
+    )
+    .await;
+    node.refuses(
+        "hostpci0: 00:03\nhostpci1: 0000:00:03.0\n",
+        &["hostpci1: 0000:00:03.0 is passed through as hostpci0 already"],
     )
     .await;
     // It was right once, and the card is elsewhere by now.

@@ -16,11 +16,12 @@ use tokio::{
 use vfio_bindd::{
     bus::{
         publish,
-        request::Request,
+        request::{Request, Wish},
         varlink::{self, message::INTERFACE},
     },
-    engine::snapshot::{
-        DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
+    engine::{
+        claims::Unclaimed,
+        snapshot::{DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot},
     },
 };
 
@@ -148,4 +149,34 @@ pub(crate) fn snapshot<const N: usize>(
         snapshot.mappings.insert(name.to_owned(), view);
     }
     snapshot
+}
+
+/// Answers claims; what was asked for.
+pub(crate) async fn answer(
+    service: &mut Service,
+    answers: Vec<Result<&str, Unclaimed>>,
+) -> Vec<Wish> {
+    let mut wishes = Vec::new();
+    for answer in answers {
+        let Request::Claim(wish, claimer) = service.request().await else {
+            unreachable!("a claim was asked for");
+        };
+        claimer
+            .send(answer.map(|address| vec![at(address)]))
+            .unwrap();
+        wishes.push(*wish);
+    }
+    wishes
+}
+
+/// Answers a release; of whom.
+pub(crate) async fn released(service: &mut Service) -> String {
+    let Request::Release {
+        owner, releaser, ..
+    } = service.request().await
+    else {
+        unreachable!("a release was asked for");
+    };
+    releaser.send(Ok(())).unwrap();
+    owner
 }

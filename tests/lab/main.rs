@@ -52,6 +52,9 @@ const EVERYTHING: &[&[Scenario]] = &[
     scenarios::package::LAST,
 ];
 
+/// What else runs on it where there is time.
+const MORE: &[&[Scenario]] = &[scenarios::libvirt::MORE, scenarios::microvm::MORE];
+
 /// The emulated hosts with what runs on each.
 const GROUPS: &[Group] = &[
     Group {
@@ -67,6 +70,20 @@ const GROUPS: &[Group] = &[
         release: Release::Bookworm,
         full: true,
         scenarios: EVERYTHING,
+    },
+    Group {
+        name: "more",
+        topology: Topology::full,
+        release: Release::Trixie,
+        full: true,
+        scenarios: MORE,
+    },
+    Group {
+        name: "more-bookworm",
+        topology: Topology::full,
+        release: Release::Bookworm,
+        full: true,
+        scenarios: MORE,
     },
     Group {
         name: "crowd",

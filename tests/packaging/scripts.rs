@@ -18,7 +18,7 @@ const SCRIPTS: [&str; 15] = [
     "initramfs-tools/local-block",
     "initramfs-tools/panic",
     "libvirt/hook",
-    "proxmox/hookscript",
+    "nixos/eval.sh",
     "debian/postinst",
     "debian/prerm",
     "debian/postrm",

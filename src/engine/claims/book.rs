@@ -15,7 +15,6 @@ use crate::pci::address::Address;
 
 /// A reservation of functions of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The mapping that they were claimed of.
     pub mapping: String,
@@ -33,7 +32,7 @@ pub struct Claim {
 
 /// When a claim ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Lifetime {
     /// Never: it is released.
     Released,

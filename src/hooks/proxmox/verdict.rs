@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Devices,
     check::check,
-    filter::{Filter, expand},
+    filter::{Assignments, Filter, expand},
     guest::{Guest, HostpciLine},
     hostpci::Source,
     mapping::Entry,
@@ -64,6 +64,7 @@ pub struct Use {
 /// With one sentence on what does not fit, and what to do.
 pub fn judge(guest: &Guest, vm: u32, scene: Scene<'_>) -> Result<Vec<Use>, String> {
     let mut uses = Vec::new();
+    let mut given = Assignments::default();
     for line in &guest.hostpci {
         let found = match &line.value.source {
             Source::Host(filters) => {
@@ -72,7 +73,12 @@ pub fn judge(guest: &Guest, vm: u32, scene: Scene<'_>) -> Result<Vec<Use>, Strin
             }
             Source::Mapping(id) => resource(line, id, scene),
         };
-        uses.extend(found.map_err(|text| format!("{}: {text}", line.key()))?);
+        let found = found.map_err(|text| format!("{}: {text}", line.key()))?;
+        let addresses = found.iter().flat_map(|one| &one.addresses);
+        given
+            .assign(&line.key(), &[addresses.copied().collect()])
+            .map_err(|error| error.to_string())?;
+        uses.extend(found);
     }
     Ok(uses)
 }

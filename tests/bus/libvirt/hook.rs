@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use vfio_bindd::{
-    bus::request::{Lasts, Request, Wish},
+    bus::request::Lasts,
     engine::{
         claims::{Share, Unclaimed},
         snapshot::{DaemonState, MappingState, Snapshot},
@@ -13,36 +13,9 @@ use vfio_bindd::{
 use super::{Host, NIC, NIC_0, OTHER, both, domain};
 use crate::{
     private_bus::is_root,
-    service::{Service, bound, pending, snapshot, view},
+    service::{Service, answer, bound, pending, released, snapshot, view},
     support::at,
 };
-
-/// Answers claims; what was asked for.
-async fn answer(service: &mut Service, answers: Vec<Result<&str, Unclaimed>>) -> Vec<Wish> {
-    let mut wishes = Vec::new();
-    for answer in answers {
-        let Request::Claim(wish, claimer) = service.request().await else {
-            unreachable!("a claim was asked for");
-        };
-        claimer
-            .send(answer.map(|address| vec![at(address)]))
-            .unwrap();
-        wishes.push(*wish);
-    }
-    wishes
-}
-
-/// Answers a release; of whom.
-async fn released(service: &mut Service) -> String {
-    let Request::Release {
-        owner, releaser, ..
-    } = service.request().await
-    else {
-        unreachable!("a release was asked for");
-    };
-    releaser.send(Ok(())).unwrap();
-    owner
-}
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_domain_has_its_functions_from_its_start_to_its_end() {

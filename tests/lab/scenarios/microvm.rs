@@ -12,11 +12,16 @@ use crate::topology::{PAIR, TWIN_A, TWIN_NODE1};
 /// Scenarios about `owner`, `group` and `mode`.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("microvm_nodes_are_their_owners", are_their_owners),
-    Scenario::of_package("microvm_nodes_and_other_rules", and_other_rules),
     Scenario::of_package("microvm_nodes_of_nobody", of_nobody),
     Scenario::of_package("microvm_nodes_of_a_shared_group", of_a_shared_group),
     Scenario::of_package("microvm_runner", runner),
 ];
+
+/// Beside the host's own rules.
+pub(crate) const MORE: &[Scenario] = &[Scenario::of_package(
+    "microvm_nodes_and_other_rules",
+    and_other_rules,
+)];
 
 const OWNED: &str = "[mapping.nic]\nmatch = { path = \"0000:00:10.0/00.0\" }\n\
                      owner = \"microvm\"\ngroup = \"kvm\"\nmode = \"0660\"\n";
