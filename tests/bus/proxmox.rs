@@ -275,6 +275,17 @@ async fn a_guest_does_not_start_with_what_its_config_does_not_mean() {
     node.refuses("hostpci0: 0000:00:03\n", &["0000:00:03.0 has no driver"])
         .await;
     node.tree.bind(OTHER);
+    // Nobody's, but PVE binds all of a group.
+    node.tree.add("0000:00:03.1", 3);
+    node.refuses(
+        "hostpci0: 0000:00:03.0\n",
+        &[
+            "0000:00:03.1 shares the IOMMU group of 0000:00:03.0 and has no driver",
+            "group = \"take\"",
+        ],
+    )
+    .await;
+    node.tree.bind("0000:00:03.1");
     fs::remove_file(node.path("dev/vfio/3")).unwrap();
     node.refuses("hostpci0: 0000:00:03\n", &["dev/vfio/3: No such file"])
         .await;

@@ -53,7 +53,11 @@ const EVERYTHING: &[&[Scenario]] = &[
 ];
 
 /// What else runs on it where there is time.
-const MORE: &[&[Scenario]] = &[scenarios::libvirt::MORE, scenarios::microvm::MORE];
+const MORE: &[&[Scenario]] = &[
+    scenarios::libvirt::MORE,
+    scenarios::microvm::MORE,
+    scenarios::hotplug::MORE,
+];
 
 /// The emulated hosts with what runs on each.
 const GROUPS: &[Group] = &[

@@ -252,36 +252,42 @@ fn owner<'a>(id: &str, scene: Scene<'a>) -> Option<(&'a String, &'a Mapped)> {
 fn fits(line: &HostpciLine, address: Address, scene: Scene<'_>) -> Result<(), String> {
     let function = scene.inventory.get(address);
     let function = function.ok_or_else(|| format!("{address} is not there"))?;
-    match function.driver.as_deref() {
-        Some("vfio-pci") => {}
-        Some(driver) if is_vfio_driver(driver) && line.value.driver_keep => {}
-        Some(driver) if is_vfio_driver(driver) => {
-            return Err(format!(
-                "{address} has the driver {driver}, which Proxmox VE would replace; add \
-                 driver=keep to the value"
-            ));
-        }
-        Some(driver) => return Err(format!("{address} has the driver {driver}")),
-        None => return Err(format!("{address} has no driver")),
-    }
+    kept(line, function).map_err(|text| format!("{address} {text}"))?;
     let companion = |other: &&Function| {
-        other.iommu_group.is_some()
+        other.address != address
+            && other.iommu_group.is_some()
             && other.iommu_group == function.iommu_group
             && other.class.base() != 0x06
     };
-    let native = |other: &Function| {
-        let driver = other
-            .driver
-            .clone()
-            .filter(|driver| !is_vfio_driver(driver))?;
-        Some((other.address, driver))
-    };
-    let mut group = scene.inventory.iter().filter(companion);
-    match group.find_map(native) {
-        Some((other, driver)) => Err(format!(
-            "{other} shares the IOMMU group of {address} and has the driver {driver}"
+    for other in scene.inventory.iter().filter(companion) {
+        let text = match kept(line, other) {
+            Ok(()) => continue,
+            // Nobody binds it then.
+            Err(_) if other.driver.is_none() && line.value.driver_keep => continue,
+            Err(text) if other.driver.is_none() => format!(
+                "{text}: Proxmox VE would bind it, and what else has its ID; add group = \"take\" \
+                 to the mapping"
+            ),
+            Err(text) => text,
+        };
+        let other = other.address;
+        return Err(format!(
+            "{other} shares the IOMMU group of {address} and {text}"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether qemu-server leaves the function as it is.
+fn kept(line: &HostpciLine, function: &Function) -> Result<(), String> {
+    match function.driver.as_deref() {
+        Some("vfio-pci") => Ok(()),
+        Some(driver) if is_vfio_driver(driver) && line.value.driver_keep => Ok(()),
+        Some(driver) if is_vfio_driver(driver) => Err(format!(
+            "has the driver {driver}, which Proxmox VE would replace; add driver=keep to the value"
         )),
-        None => Ok(()),
+        Some(driver) => Err(format!("has the driver {driver}")),
+        None => Err("has no driver".to_owned()),
     }
 }
 

@@ -13,9 +13,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("hotplug_binds_and_signals", binds_and_signals),
     Scenario::of_package("hotplug_to_the_right_node", to_the_right_node),
     Scenario::of_package("hotplug_virtual_functions", virtual_functions),
-    Scenario::of_package("hotplug_virtual_functions_again_and_again", again_and_again),
     Scenario::of_package("hotplug_among_lost_uevents", among_lost_uevents),
 ];
+
+/// Twenty times the same.
+pub(crate) const MORE: &[Scenario] = &[Scenario::of_package(
+    "hotplug_virtual_functions_again_and_again",
+    again_and_again,
+)];
 
 /// How often virtual functions come and go.
 const CYCLES: usize = 20;
