@@ -81,12 +81,12 @@ pub(super) async fn sync(out: &mut Stdout, places: &Places<'_>, mode: Mode) -> R
     let (_, mut mappings) = settled(places.root, end, |_, one| one.proxmox.is_some())?;
     for _ in 0..ROUNDS {
         bring_in_step(out, places, &mappings, ownership, mode).await?;
-        // The unit is not started once more for what changed while it ran.
-        let (_, since) = now(places.root)?;
-        if mode.dry_run || since == mappings {
-            break;
+        // The unit is not started once more for what changed while it ran. A daemon that
+        // has ended meanwhile undoes nothing of it.
+        match now(places.root) {
+            Ok((_, since)) if !mode.dry_run && since != mappings => mappings = since,
+            _ => break,
         }
-        mappings = since;
     }
     Ok(())
 }
