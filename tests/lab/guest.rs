@@ -182,6 +182,9 @@ impl Guest {
 
     /// Takes out what a scenario left plugged in.
     pub(crate) fn tidy(&mut self) -> Result<()> {
+        if self.is_lost() {
+            self.plugged.clear();
+        }
         for id in std::mem::take(&mut self.plugged) {
             self.unplug(&id)?;
         }
@@ -198,20 +201,23 @@ impl Guest {
         std::mem::take(&mut self.figures)
     }
 
-    /// Whether the guest's kernel panicked since it was asked last. What the
-    /// emulator did by itself is only told.
+    /// Whether the guest is still one to work with. That a starting kernel
+    /// panicked and started again is only told.
     pub(crate) fn panicked(&mut self) -> Result<()> {
-        let all = self.machine.panics();
+        self.machine.check()?;
+        let all = self.machine.early_panics();
         let new = all.get(self.panics..).unwrap_or_default();
+        self.figures.extend(
+            new.iter()
+                .map(|line| format!("the guest had to start again: {line}")),
+        );
         self.panics = all.len();
-        for panic in new {
-            if !panic.of_the_emulator {
-                return Err(format!("the guest's kernel panicked: {}", panic.line));
-            }
-            self.figures
-                .push(format!("the guest had to start again: {}", panic.line));
-        }
         Ok(())
+    }
+
+    /// Whether nothing more can run in it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.machine.is_lost()
     }
 
     /// How the emulator itself ended, if it crashed.
@@ -221,6 +227,9 @@ impl Guest {
 
     /// What there is to say about the guest when a scenario failed.
     pub(crate) fn evidence(&mut self) -> String {
+        if self.is_lost() {
+            return String::new();
+        }
         let journal = self
             .shell
             .run(

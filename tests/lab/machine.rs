@@ -1,6 +1,7 @@
 //! One emulated host as a process: starts QEMU, keeps its files, ends it.
 
 mod emulator;
+mod panics;
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,25 +14,16 @@ use tempfile::TempDir;
 
 pub(crate) use self::emulator::GUEST_INITRD;
 use self::emulator::{arguments, overlay, spawn};
+use self::panics::panics;
 use crate::Result;
 use crate::topology::{Release, Topology};
 
-/// When the guest's kernel hands over to its first process, in seconds; under
-/// emulation that takes more than ten.
-const KERNEL_ALONE: f64 = 8.0;
+/// How each text begins that says that the emulator failed, not what was tested.
+const EMULATOR: &str = "the emulator failed: ";
 
-/// What is said of a guest that the emulator gives a processor no timer any
-/// more, which happens to a starting one on a busy machine.
-pub(crate) const STARVED: &str = "the emulator has lost a processor's timer";
-
-/// A panic of the guest's kernel.
-pub(crate) struct Panic {
-    /// What the kernel said.
-    pub(crate) line: String,
-    /// Whether no process had run yet. QEMU's multi-threaded emulation now and
-    /// then gets an instruction wrong that the starting kernel rewrites under
-    /// the other processor; nothing that is tested here has a part in that.
-    pub(crate) of_the_emulator: bool,
+/// Whether an error says that the emulator failed.
+pub(crate) fn is_of_the_emulator(error: &str) -> bool {
+    error.starts_with(EMULATOR)
 }
 
 /// A running QEMU. Dropping it ends the guest; its disk's writes are forgotten.
@@ -120,8 +112,8 @@ impl Machine {
 
     /// Says why the guest is gone, or as good as gone, if it is.
     pub(crate) fn check(&mut self) -> Result<()> {
-        if self.is_starved() {
-            return Err(STARVED.to_owned());
+        if let Some(words) = self.lost() {
+            return Err(words);
         }
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -133,24 +125,38 @@ impl Machine {
         }
     }
 
-    /// Whether the guest's kernel said for a minute, once every 20 seconds,
-    /// that a processor does nothing.
-    fn is_starved(&self) -> bool {
-        let bytes = fs::read(&self.serial_log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        text.matches("rcu_preempt kthread starved").count() >= 3
+    /// What makes the guest unfit for anything more, if there is something: a
+    /// processor without a timer, which happens to a starting guest on a busy
+    /// machine (its kernel then says every 20 seconds that one does nothing), or
+    /// a panic under running processes, which leaves a broken file system.
+    fn lost(&self) -> Option<String> {
+        let log = self.serial();
+        if log.matches("rcu_preempt kthread starved").count() >= 3 {
+            return Some(format!("{EMULATOR}a processor has lost its timer"));
+        }
+        let panic = panics(&log).into_iter().find(|panic| !panic.is_early)?;
+        let whose = if panic.names_vfio { "" } else { EMULATOR };
+        Some(format!(
+            "{whose}the guest's kernel panicked\n{}",
+            panic.text
+        ))
     }
 
     /// How the emulator itself failed, if it did: by a signal, as QEMU 7.2 now
-    /// and then gets one when a card is unplugged, or by a lost timer.
+    /// and then gets one when a card is unplugged, or by what it did to the guest.
     pub(crate) fn crashed(&mut self) -> Option<String> {
-        if self.is_starved() {
-            return Some(STARVED.to_owned());
+        if let Some(words) = self.lost() {
+            return Some(words).filter(|words| is_of_the_emulator(words));
         }
         // It takes a while to write its memory down.
         sleep(Duration::from_millis(500));
         let status = self.child.try_wait().ok().flatten()?;
         status.signal().map(|_| status.to_string())
+    }
+
+    /// Whether nothing more can run in the guest.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost().is_some()
     }
 
     /// The release that runs in it.
@@ -168,28 +174,24 @@ impl Machine {
         self.file("share")
     }
 
-    /// All panics of the guest's kernel so far.
-    pub(crate) fn panics(&self) -> Vec<Panic> {
-        let bytes = fs::read(&self.serial_log).unwrap_or_default();
-        String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter(|line| line.contains("Kernel panic - not syncing"))
-            .map(|line| {
-                let time = line.trim_start().strip_prefix('[');
-                let time = time.and_then(|rest| rest.split(']').next()?.trim().parse().ok());
-                Panic {
-                    line: line.trim().to_owned(),
-                    of_the_emulator: time.is_some_and(|time: f64| time < KERNEL_ALONE),
-                }
-            })
+    /// The panics of a kernel that no process ran on yet, after each of which it
+    /// started again.
+    pub(crate) fn early_panics(&self) -> Vec<String> {
+        let all = panics(&self.serial()).into_iter();
+        all.filter(|panic| panic.is_early)
+            .map(|panic| panic.line)
             .collect()
+    }
+
+    fn serial(&self) -> String {
+        let bytes = fs::read(&self.serial_log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The last lines that the guest's kernel and services wrote to the console,
     /// without what would move a terminal's cursor.
     pub(crate) fn serial_tail(&self, lines: usize) -> String {
-        let bytes = fs::read(&self.serial_log).unwrap_or_default();
-        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut text = self.serial();
         text.retain(|letter| letter == '\n' || !letter.is_control());
         let all: Vec<&str> = text.lines().collect();
         let tail = all

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::guest::Guest;
-use crate::machine::STARVED;
+use crate::machine::is_of_the_emulator;
 use crate::topology::{Release, Topology};
 
 /// One thing that has to hold on an emulated host.
@@ -110,9 +110,12 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
         let mut crashes = 0;
         while let Err(Crashed(words)) = run_group(group, wanted, &mut report) {
             crashes += 1;
-            println!("guest {} ... the emulator crashed: {words}", group.name);
+            println!("guest {} ... begins anew: {words}", group.name);
             if crashes > CRASHES {
-                println!("guest {} ... FAILED: it crashes every time", group.name);
+                println!(
+                    "guest {} ... FAILED: its emulator fails every time",
+                    group.name
+                );
                 report.failed += 1;
                 break;
             }
@@ -162,7 +165,7 @@ fn run_group(
     let booted = Guest::boot(group.name, &host, wanted.package.as_deref());
     let mut guest = match booted {
         Ok(guest) => guest,
-        Err(error) if error == STARVED => return Err(Crashed(error)),
+        Err(error) if is_of_the_emulator(&error) => return Err(Crashed(error)),
         Err(error) => {
             println!("guest {} ... FAILED\n{}", group.name, indented(&error));
             report.failed += runnable.len();
@@ -174,14 +177,23 @@ fn run_group(
         group.name,
         start.elapsed().as_secs_f64()
     );
+    let mut left = runnable.len();
     for scenario in runnable {
         if run_one(group, scenario, &mut guest) {
             report.passed += 1;
         } else if let Some(words) = guest.crashed() {
             return Err(Crashed(words));
+        } else if guest.is_lost() {
+            println!(
+                "guest {} ... FAILED: nothing more can run on it",
+                group.name
+            );
+            report.failed += left;
+            return Ok(());
         } else {
             report.failed += 1;
         }
+        left -= 1;
     }
     Ok(())
 }
