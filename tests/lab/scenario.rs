@@ -1,5 +1,6 @@
 //! Scenarios, the guests that they share, and the run's report.
 
+use std::collections::VecDeque;
 use std::env;
 use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,10 +67,10 @@ pub(crate) struct Wanted {
     pub(crate) package: Option<PathBuf>,
 }
 
-/// How often a group starts anew on a new guest because its emulator crashed.
+/// How often a scenario gets a new guest because the emulator of its own failed.
 const CRASHES: usize = 2;
 
-/// The emulator failed: what ran on it has no result.
+/// The emulator failed: what ran on it last has no result.
 struct Crashed(String);
 
 /// The sums of a run.
@@ -106,21 +107,23 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     let start = Instant::now();
     let mut report = Report::default();
     for group in groups {
-        let before = report;
+        let mut left = runnable(group, wanted, &mut report);
         let mut crashes = 0;
-        while let Err(Crashed(words)) = run_group(group, wanted, &mut report) {
-            crashes += 1;
-            println!("guest {} ... begins anew: {words}", group.name);
+        while !left.is_empty() {
+            let before = left.len();
+            let Err(Crashed(words)) = run_group(group, &mut left, wanted, &mut report) else {
+                break;
+            };
+            crashes = if left.len() < before { 1 } else { crashes + 1 };
+            println!("guest {} ... the next one: {words}", group.name);
             if crashes > CRASHES {
                 println!(
                     "guest {} ... FAILED: its emulator fails every time",
                     group.name
                 );
-                report.failed += 1;
+                report.failed += left.len();
                 break;
             }
-            // Scenarios build on one another: all of them run again.
-            report = before;
         }
     }
     for group in groups.iter().filter(|group| is_left_out(group, wanted)) {
@@ -139,12 +142,13 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
     report
 }
 
-fn run_group(
-    group: &Group,
-    wanted: &Wanted,
+/// What of a group is wanted and can run, in its order.
+fn runnable<'a>(
+    group: &'a Group,
+    wanted: &'a Wanted,
     report: &mut Report,
-) -> std::result::Result<(), Crashed> {
-    let mut runnable = Vec::new();
+) -> VecDeque<&'a Scenario> {
+    let mut runnable = VecDeque::new();
     for scenario in chosen(group, wanted) {
         if scenario.needs_package && wanted.package.is_none() {
             println!(
@@ -153,13 +157,20 @@ fn run_group(
             );
             report.skipped += 1;
         } else {
-            runnable.push(scenario);
+            runnable.push_back(scenario);
         }
     }
-    if runnable.is_empty() {
-        return Ok(());
-    }
+    runnable
+}
 
+/// Runs what is `left` of a group on one guest, and takes out of it what has a
+/// result then.
+fn run_group(
+    group: &Group,
+    left: &mut VecDeque<&Scenario>,
+    wanted: &Wanted,
+    report: &mut Report,
+) -> std::result::Result<(), Crashed> {
     let start = Instant::now();
     let host = (group.topology)(group.release);
     let booted = Guest::boot(group.name, &host, wanted.package.as_deref());
@@ -168,7 +179,8 @@ fn run_group(
         Err(error) if is_of_the_emulator(&error) => return Err(Crashed(error)),
         Err(error) => {
             println!("guest {} ... FAILED\n{}", group.name, indented(&error));
-            report.failed += runnable.len();
+            report.failed += left.len();
+            left.clear();
             return Ok(());
         }
     };
@@ -177,23 +189,24 @@ fn run_group(
         group.name,
         start.elapsed().as_secs_f64()
     );
-    let mut left = runnable.len();
-    for scenario in runnable {
-        if run_one(group, scenario, &mut guest) {
+    while let Some(scenario) = left.front() {
+        let passed = run_one(group, scenario, &mut guest);
+        if passed {
             report.passed += 1;
         } else if let Some(words) = guest.crashed() {
             return Err(Crashed(words));
-        } else if guest.is_lost() {
+        } else {
+            report.failed += 1;
+        }
+        left.pop_front();
+        if guest.is_lost() {
             println!(
                 "guest {} ... FAILED: nothing more can run on it",
                 group.name
             );
-            report.failed += left;
-            return Ok(());
-        } else {
-            report.failed += 1;
+            report.failed += left.len();
+            left.clear();
         }
-        left -= 1;
     }
     Ok(())
 }
