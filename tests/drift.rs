@@ -406,6 +406,8 @@ impl Drive for Host {
             | Effect::Granted { .. }
             | Effect::Freed { .. }
             | Effect::Withhold { .. }
+            | Effect::MakeVfs { .. }
+            | Effect::SettleVfs { .. }
             | Effect::Publish(_) => None,
         }
     }

@@ -9,13 +9,14 @@ use crate::{
         claims::{User, owner_of_vm},
         event::{Event, Outcome, Owned},
         restore::Returned,
+        sriov::{Made, Settled},
     },
     kernel::{
         helper::{
             pool::PoolError,
             protocol::{Reply, Request},
         },
-        nodes, order, usage,
+        nodes, order, sriov, usage,
     },
     pci::address::Address,
     policy::guard,
@@ -45,6 +46,15 @@ pub(super) fn helped(
         (_, Ok(Reply::Owned(owned))) => Event::Owned(address, whose(owned)),
         (Request::Own { .. }, Err(error)) => {
             Event::Owned(address, Owned::Failed(format!("cannot be asked: {error}")))
+        }
+        (_, Ok(Reply::Made(made))) => Event::Made(address, vfs(made)),
+        (Request::MakeVfs(_), Err(error)) => {
+            Event::Made(address, Made::Failed(format!("its VFs: {error}")))
+        }
+        (_, Ok(Reply::Settled(settled))) => Event::Settled(address, set(settled)),
+        (Request::SettleVfs(_), Err(error)) => {
+            let text = format!("has VFs that cannot be set: {error}");
+            Event::Settled(address, Settled::Failed(text))
         }
         (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
         (Request::Withhold { .. }, Err(error)) => {
@@ -120,6 +130,23 @@ fn whose(owned: nodes::Owned) -> Owned {
         nodes::Owned::Set(nodes) => Owned::Set(nodes),
         nodes::Owned::Unbound => Owned::Unbound,
         nodes::Owned::Failed { text } => Owned::Failed(text),
+    }
+}
+
+fn vfs(made: sriov::Made) -> Made {
+    match made {
+        sriov::Made::Has { before, now } => Made::Has { before, now },
+        sriov::Made::Gone => Made::Gone,
+        sriov::Made::Refused { text } => Made::Refused(text),
+        sriov::Made::Failed { text } => Made::Failed(text),
+    }
+}
+
+fn set(settled: sriov::Settled) -> Settled {
+    match settled {
+        sriov::Settled::Done { changed, wrong } => Settled::Done { changed, wrong },
+        sriov::Settled::Gone => Settled::Gone,
+        sriov::Settled::Failed { text } => Settled::Failed(text),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     report::Report,
     restore::Returned,
     snapshot::Snapshot,
+    sriov::{Made, Settled},
     target::Target,
     undo::Unrestored,
 };
@@ -18,9 +19,13 @@ use crate::{
     pci::{
         address::Address,
         function::{Function, Inspection},
+        id::PciId,
         inventory::Inventory,
     },
-    policy::{drift::Memory, early::Known, model::Policy, ownership::Ownership, plan::Action},
+    policy::{
+        drift::Memory, early::Known, model::Policy, ownership::Ownership, plan::Action,
+        sriov::VfSettings,
+    },
 };
 
 /// Something that happened.
@@ -78,6 +83,10 @@ pub enum Event {
     Withheld(Vec<Address>),
     /// A helper is done with [`Effect::Withhold`]; whether that changed anything.
     Withholding(Address, Result<bool, String>),
+    /// A helper is done with [`Effect::MakeVfs`].
+    Made(Address, Made),
+    /// A helper is done with [`Effect::SettleVfs`].
+    Settled(Address, Settled),
     /// A helper looked whose the nodes of a function are.
     Owned(Address, Owned),
     /// A helper gave a function back, or did not.
@@ -251,6 +260,27 @@ pub enum Effect {
         pf: Address,
         /// Whether drivers are kept from them.
         withhold: bool,
+    },
+    /// Have a helper see to it that a PF has so many VFs; answer with
+    /// [`Event::Made`].
+    MakeVfs {
+        /// The PF.
+        pf: Address,
+        /// Its IDs.
+        id: PciId,
+        /// So many.
+        count: u16,
+        /// Whether native drivers may have them.
+        autoprobe: bool,
+    },
+    /// Have a helper set the VFs of a PF; answer with [`Event::Settled`].
+    SettleVfs {
+        /// The PF.
+        pf: Address,
+        /// Its IDs.
+        id: PciId,
+        /// By the VF's index.
+        settings: BTreeMap<u16, VfSettings>,
     },
     /// Have the undo journal forget that the function was given back; answer
     /// with [`Event::Retaken`].

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::event::Unfinished;
 use crate::{
     pci::address::Address,
-    policy::{ownership::Ownership, plan::Action},
+    policy::{ownership::Ownership, plan::Action, sriov::VfSettings},
 };
 
 /// How many functions are bound or given back at a time: unbinding sleeps more than it works.
@@ -29,6 +29,10 @@ const INSPECT_DEADLINE: Duration = Duration::from_secs(10);
 /// a late helper is left alone and may still finish.
 const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
+/// When a helper that has VFs made is late: the driver sleeps for a second where
+/// there were others, and each new one is added and looked at, 256 of them in turn.
+const VFS_DEADLINE: Duration = Duration::from_secs(60);
+
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -49,6 +53,11 @@ pub(super) enum Errand {
     /// Keep native drivers from the VFs of this PF, or let them again. Takes no
     /// device lock (drivers/pci/iov.c, `sriov_drivers_autoprobe_store`, v6.12).
     Withhold(bool),
+    /// Have this PF make so many VFs.
+    MakeVfs(u16),
+    /// Set the VFs of this PF so. Takes no device lock (net/core/rtnetlink.c,
+    /// `do_setvfinfo`, v6.12).
+    SettleVfs(BTreeMap<u16, VfSettings>),
     /// What a helper of an earlier daemon is still at.
     Former {
         /// What it does, for "does not come back from ...".
@@ -62,14 +71,21 @@ impl Errand {
     /// Whether it may be writing to the function.
     pub(super) const fn writes(&self) -> bool {
         match self {
-            Self::Apply(_) | Self::Restore { .. } | Self::Former { .. } => true,
-            Self::Inspect | Self::Own(_) | Self::Retake | Self::Withhold(_) => false,
+            Self::Apply(_) | Self::Restore { .. } | Self::MakeVfs(_) | Self::Former { .. } => true,
+            Self::Inspect
+            | Self::Own(_)
+            | Self::Retake
+            | Self::Withhold(_)
+            | Self::SettleVfs(_) => false,
         }
     }
 
     /// Whether it is the kernel that it waits for, and so perhaps a process.
     pub(super) const fn is_held_up(&self) -> bool {
-        !matches!(self, Self::Own(_) | Self::Retake | Self::Withhold(_))
+        !matches!(
+            self,
+            Self::Own(_) | Self::Retake | Self::Withhold(_) | Self::SettleVfs(_)
+        )
     }
 
     /// What a helper does, for "does not come back from ...".
@@ -84,6 +100,8 @@ impl Errand {
             Self::Own(_) => "looking whose its nodes are".to_owned(),
             Self::Retake => "writing the undo journal".to_owned(),
             Self::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
+            Self::MakeVfs(count) => format!("making {count} VFs"),
+            Self::SettleVfs(_) => "setting its VFs".to_owned(),
             Self::Former { doing, .. } => doing.clone(),
         }
     }
@@ -93,7 +111,12 @@ impl Errand {
         match self {
             Self::Apply(action) => Some(action.group),
             Self::Restore { group } | Self::Former { group, .. } => *group,
-            Self::Inspect | Self::Own(_) | Self::Retake | Self::Withhold(_) => None,
+            Self::Inspect
+            | Self::Own(_)
+            | Self::Retake
+            | Self::Withhold(_)
+            | Self::MakeVfs(_)
+            | Self::SettleVfs(_) => None,
         }
     }
 }
@@ -137,14 +160,21 @@ impl Flights {
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => writes += 1,
                 Errand::Inspect => inspections += 1,
                 Errand::Own(_) => owners += 1,
-                Errand::Retake | Errand::Withhold(_) => {}
+                Errand::Retake
+                | Errand::Withhold(_)
+                | Errand::MakeVfs(_)
+                | Errand::SettleVfs(_) => {}
             }
         }
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
             Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
             Errand::Own(_) => owners < MOST_OWNERS,
-            Errand::Retake | Errand::Withhold(_) | Errand::Former { .. } => true,
+            Errand::Retake
+            | Errand::Withhold(_)
+            | Errand::MakeVfs(_)
+            | Errand::SettleVfs(_)
+            | Errand::Former { .. } => true,
         }
     }
 
@@ -162,9 +192,12 @@ impl Flights {
     pub(super) fn start(&mut self, address: Address, errand: Errand, now: Duration) {
         let deadline = now
             + match errand {
-                Errand::Inspect | Errand::Own(_) | Errand::Retake | Errand::Withhold(_) => {
-                    INSPECT_DEADLINE
-                }
+                Errand::Inspect
+                | Errand::Own(_)
+                | Errand::Retake
+                | Errand::Withhold(_)
+                | Errand::SettleVfs(_) => INSPECT_DEADLINE,
+                Errand::MakeVfs(_) => VFS_DEADLINE,
                 Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {

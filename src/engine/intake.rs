@@ -44,6 +44,7 @@ impl State {
                 }
                 self.policy = Some(Arc::new(policy));
                 self.withheld.look_again();
+                self.sriov.try_again();
                 self.rejected.clear();
                 self.retries.forget_all();
                 if self.inventory.is_none() {
@@ -92,6 +93,7 @@ impl State {
                     _ => {
                         self.undo.forget(function.address);
                         self.nodes.forget(function.address);
+                        self.sriov.forget(function.address);
                         self.claims.forget(function.address);
                     }
                 }
@@ -139,6 +141,7 @@ impl State {
                 self.undo.forget(address);
                 self.claims.forget(address);
                 self.vouched.forget(address);
+                self.sriov.forget(address);
             }
             None => {}
         }
@@ -253,6 +256,7 @@ impl State {
         self.stale.insert(address);
         self.withheld.changed(address);
         self.nodes.changed(address);
+        self.sriov.changed(address);
         // It is looked at when the helper that changes it has ended.
         if !self.flights.is_writing(address) {
             self.observe(address, effects);
@@ -270,6 +274,7 @@ impl State {
         self.vouched.forget(address);
         self.withheld.forget(address);
         self.nodes.forget(address);
+        self.sriov.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {

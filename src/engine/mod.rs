@@ -14,6 +14,7 @@ mod reconcile;
 pub mod report;
 pub mod restore;
 pub mod snapshot;
+pub mod sriov;
 pub mod state;
 pub mod target;
 pub mod undo;

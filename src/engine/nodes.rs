@@ -181,7 +181,7 @@ impl State {
 
 impl View<'_> {
     /// A function that `mapping` chose, with its nodes if that wants something of
-    /// them: who cannot open them has nothing of it.
+    /// them, for who cannot open them has nothing of it; and with what a VF is set to.
     pub(super) fn chosen(&self, mapping: &Mapping, chosen: &Chosen) -> (FunctionState, String) {
         let address = chosen.address;
         let found = self.function(address, chosen.bound);
@@ -199,7 +199,7 @@ impl View<'_> {
                     }
                 }
             }
-            _ => found,
+            _ => self.with_settings(address, found),
         }
     }
 }

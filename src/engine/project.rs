@@ -13,8 +13,10 @@ use super::{
     flight::{Flights, Retries},
     nodes::Nodes,
     snapshot::{
-        Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot,
+        Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, PfView,
+        Snapshot,
     },
+    sriov::Sriovs,
     undo::Undo,
 };
 use crate::{
@@ -36,6 +38,8 @@ pub(super) struct View<'a> {
     pub(super) undo: &'a Undo,
     /// How far it is with nodes, `None` where nobody sees to them.
     pub(super) nodes: Option<&'a Nodes>,
+    /// How far it is with PFs and what their VFs are set to.
+    pub(super) sriov: &'a Sriovs,
     pub(super) claims: &'a Claims,
     pub(super) coldplug: Coldplug,
     pub(super) first_pass_over: bool,
@@ -57,7 +61,8 @@ impl View<'_> {
                 Some((name.clone(), self.mapping(mapping, plan, &owners)))
             })
             .collect();
-        let (state, reason) = self.daemon(&mappings);
+        let pfs = self.pfs();
+        let (state, reason) = self.daemon(&mappings, &pfs);
         Snapshot {
             generation: 0,
             state,
@@ -65,6 +70,7 @@ impl View<'_> {
             iommu: self.inventory.has_iommu(),
             functions: self.functions(&mappings),
             mappings,
+            pfs,
             left_over: self.plan.left_over.clone(),
             drift: self
                 .drift
@@ -81,11 +87,16 @@ impl View<'_> {
         }
     }
 
-    fn daemon(&self, mappings: &BTreeMap<String, MappingView>) -> (DaemonState, String) {
+    fn daemon(
+        &self,
+        mappings: &BTreeMap<String, MappingView>,
+        pfs: &BTreeMap<Address, PfView>,
+    ) -> (DaemonState, String) {
         let unbound: Vec<_> = mappings
             .iter()
             .filter(|(_, mapping)| mapping.state != MappingState::Bound)
             .map(|(name, mapping)| format!("{name} is {}", mapping.state))
+            .chain(self.unready(pfs))
             .collect();
         let mut reason = self.rejected.to_owned();
         if !unbound.is_empty() {

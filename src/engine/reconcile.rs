@@ -53,6 +53,7 @@ impl State {
         self.keep_nodes(&plan, effects);
         let mut waits = self.dispatch(&plan, now, effects);
         waits |= self.review_nodes(&plan, now, effects);
+        waits |= self.review_sriov(&plan, now, effects);
         self.settle(&plan, now, effects);
         let quiet =
             !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
@@ -75,6 +76,7 @@ impl State {
             retries: &self.retries,
             undo: &self.undo,
             nodes: (!self.dry_run).then_some(&self.nodes),
+            sriov: &self.sriov,
             claims: &self.claims,
             coldplug: self.coldplug,
             first_pass_over: self.first_pass_over,
@@ -168,7 +170,8 @@ impl State {
             let told = told.filter(|told| told.state == MappingState::Bound);
             let bound = mapping.verdict == Verdict::Ready
                 && mapping.functions.iter().all(|chosen| chosen.bound)
-                && self.has_nodes(name, mapping, plan);
+                && self.has_nodes(name, mapping, plan)
+                && self.has_settings(mapping, plan);
             match told {
                 Some(told) if bound => !mapping.addresses().eq(told.addresses.iter().copied()),
                 told => bound || told.is_some(),
@@ -185,6 +188,13 @@ impl State {
             wish.is_none_or(|wish| self.nodes.are(address, wish))
         };
         self.dry_run || !wanted || mapping.addresses().all(are)
+    }
+
+    /// Whether those of its functions that are VFs are set as they are to be.
+    fn has_settings(&self, mapping: &MappingPlan, plan: &Plan) -> bool {
+        let function = |address| self.inventory.as_ref()?.get(address);
+        let mut vfs = mapping.addresses().filter_map(function);
+        self.dry_run || vfs.all(|vf| matches!(self.sriov.waits(&plan.sriov, vf), Ok(None)))
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

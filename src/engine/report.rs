@@ -2,9 +2,13 @@
 //!
 //! Data only; `daemon::journal` words them and gives them their message IDs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{engine::snapshot::MappingState, pci::address::Address, policy::ownership::Ownership};
+use crate::{
+    engine::snapshot::MappingState,
+    pci::address::Address,
+    policy::{ownership::Ownership, sriov::VfSettings},
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +134,50 @@ pub enum Report {
         pf: Address,
         /// Why, in words.
         text: String,
+    },
+    /// A PF has made VFs, or less than it was asked for.
+    VfsMade {
+        /// The PF.
+        pf: Address,
+        /// The entry of the config.
+        name: String,
+        /// How many it had.
+        before: u16,
+        /// How many it has.
+        now: u16,
+        /// How many it was asked for.
+        wanted: u16,
+    },
+    /// A PF does not have the VFs that it is to have.
+    VfsNotMade {
+        /// The PF.
+        pf: Address,
+        /// The entry of the config.
+        name: String,
+        /// Why: a clause that follows the address.
+        text: String,
+        /// Seconds until it is tried again, `None` if something has to change first.
+        retry_in_secs: Option<u64>,
+    },
+    /// VFs were set.
+    VfsSet {
+        /// Their PF.
+        pf: Address,
+        /// The entry of the config.
+        name: String,
+        /// What was changed, by their index.
+        changed: BTreeMap<u16, VfSettings>,
+    },
+    /// VFs are not set as they are to be.
+    VfsNotSet {
+        /// Their PF.
+        pf: Address,
+        /// The entry of the config.
+        name: String,
+        /// Why: a clause that follows the address.
+        text: String,
+        /// Seconds until it is tried again.
+        retry_in_secs: u64,
     },
     /// A helper is past its deadline.
     Stuck {

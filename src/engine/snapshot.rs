@@ -88,6 +88,22 @@ states! {
     }
 }
 
+states! {
+    /// The state of a PF that is to have VFs.
+    PfState {
+        /// It has its VFs, and they are set as they are to be.
+        Ready "ready",
+        /// Work on it is under way, or something has to come first.
+        Pending "pending",
+        /// Policy says no.
+        Refused "refused",
+        /// A write does not come back.
+        Stuck "stuck",
+        /// The kernel said no.
+        Failed "failed",
+    }
+}
+
 /// Everything that is published, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
@@ -101,6 +117,8 @@ pub struct Snapshot {
     pub iommu: bool,
     /// Mappings by name.
     pub mappings: BTreeMap<String, MappingView>,
+    /// PFs that are to have VFs.
+    pub pfs: BTreeMap<Address, PfView>,
     /// The functions that mappings name, and left-over ones.
     pub functions: BTreeMap<Address, FunctionView>,
     /// Functions that are still bound and that no mapping wants any more.
@@ -147,6 +165,25 @@ pub struct MappingView {
     pub proxmox: Option<String>,
 }
 
+/// A PF that is to have VFs, as it is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PfView {
+    /// The entry of the config.
+    pub name: String,
+    /// Its state.
+    pub state: PfState,
+    /// One clause why, empty if there is nothing to say.
+    pub reason: String,
+    /// The driver that has it.
+    pub driver: Option<String>,
+    /// How many VFs it is to have.
+    pub wanted: u16,
+    /// How many it can have.
+    pub total: u16,
+    /// Those that it has, in the order of their index.
+    pub vfs: Vec<Address>,
+}
+
 /// A function as it is published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FunctionView {
@@ -170,6 +207,7 @@ impl Snapshot {
             reason: String::new(),
             iommu: false,
             mappings: BTreeMap::new(),
+            pfs: BTreeMap::new(),
             functions: BTreeMap::new(),
             left_over: Vec::new(),
             drift: Vec::new(),

@@ -13,6 +13,7 @@ use super::{
     nodes::Nodes,
     report::Report,
     snapshot::Snapshot,
+    sriov::Sriovs,
     undo::Undo,
     vfs::Withheld,
     vouch::Vouched,
@@ -72,6 +73,7 @@ pub struct State {
     pub(super) claims: Claims,
     pub(super) withheld: Withheld,
     pub(super) nodes: Nodes,
+    pub(super) sriov: Sriovs,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
@@ -114,6 +116,7 @@ impl State {
             claims: Claims::default(),
             withheld: Withheld::default(),
             nodes: Nodes::default(),
+            sriov: Sriovs::default(),
             journal_awaited: false,
             coldplug: Coldplug::default(),
             configured_once: false,
@@ -148,6 +151,7 @@ impl State {
             first_pass,
             self.flights.next_deadline(),
             self.retries.next(now),
+            self.sriov.retries.next(now),
         ]
         .into_iter()
         .flatten()
@@ -189,17 +193,20 @@ impl State {
                 effects.push(Effect::Report(Report::Overrun));
                 self.withheld.look_again();
                 self.nodes.look_again();
+                self.sriov.look_again();
                 self.scan(&mut effects);
             }
             Event::Rescan => {
                 self.withheld.look_again();
                 self.nodes.look_again();
+                self.sriov.try_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
                 self.withheld.look_again();
                 self.nodes.look_again();
+                self.sriov.try_again();
                 self.undo.retake();
                 self.retries.forget_all();
                 self.scan(&mut effects);
@@ -210,6 +217,8 @@ impl State {
             Event::Restore { asker, target } => self.restore(asker, &target, now, &mut effects),
             Event::Withheld(pfs) => self.withheld.recall(pfs),
             Event::Withholding(pf, result) => self.withholding(pf, result, now, &mut effects),
+            Event::Made(pf, made) => self.made(pf, made, now, &mut effects),
+            Event::Settled(pf, settled) => self.settled(pf, settled, now, &mut effects),
             Event::Restored(address, returned) => {
                 self.restored(address, returned, now, &mut effects);
             }
@@ -241,6 +250,7 @@ impl State {
                 self.find_holders(&mut effects);
                 self.withheld.try_again();
                 self.nodes.look_again();
+                self.sriov.look_again();
                 self.scan(&mut effects);
             }
             Event::Tick => {}
@@ -249,10 +259,9 @@ impl State {
         self.expire(now, &mut effects);
         self.dispatch_returns(now, &mut effects);
         let due = self.reconcile_at.is_some_and(|at| at <= now)
-            || self
-                .retries
-                .next(Duration::ZERO)
-                .is_some_and(|at| at <= now)
+            || [&self.retries, &self.sriov.retries]
+                .iter()
+                .any(|retries| retries.next(Duration::ZERO).is_some_and(|at| at <= now))
             || (!self.first_pass_over && ends <= now);
         if due {
             self.reconcile(now, ends, &mut effects);

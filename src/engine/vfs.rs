@@ -32,6 +32,11 @@ impl Withheld {
         self.pfs.extend(pfs);
     }
 
+    /// Whether native drivers are kept from the VFs of the PF.
+    pub(super) fn keeps(&self, pf: Address) -> bool {
+        self.pfs.contains(&pf)
+    }
+
     /// Something about the function is new.
     pub(super) fn changed(&mut self, address: Address) {
         self.asked.remove(&address);

@@ -4,6 +4,7 @@
 //! Owns the root. Never interprets what it reads.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
     net::IpAddr,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use super::dev_watch::DevWatch;
+use crate::policy::sriov::{Setting, VfSettings};
 
 /// The host beside its sysfs, or something that answers like it.
 pub trait Host {
@@ -66,6 +68,27 @@ pub trait Host {
     /// # Errors
     /// As the kernel says over netlink.
     fn network(&self) -> io::Result<Network>;
+
+    /// What the VFs of the PF with this network interface are set to, by index;
+    /// `None` of what its driver does not say.
+    ///
+    /// # Errors
+    /// As the kernel says over netlink.
+    fn vf_settings(&self, interface: u32) -> io::Result<BTreeMap<u16, VfSettings>> {
+        Err(io::Error::other(format!(
+            "nobody asks interface {interface}"
+        )))
+    }
+
+    /// Sets one thing of one of these VFs.
+    ///
+    /// # Errors
+    /// As the kernel says over netlink: `EOPNOTSUPP` where the driver has no such
+    /// setting, `EPERM` without CAP_NET_ADMIN.
+    fn set_vf(&self, interface: u32, index: u16, setting: Setting) -> io::Result<()> {
+        let what = format!("nobody sets {setting} of VF {index} of interface {interface}");
+        Err(io::Error::other(what))
+    }
 }
 
 /// What an inode says of itself.
@@ -204,6 +227,14 @@ impl Host for ThisHost {
 
     fn network(&self) -> io::Result<Network> {
         super::netlink::network()
+    }
+
+    fn vf_settings(&self, interface: u32) -> io::Result<BTreeMap<u16, VfSettings>> {
+        super::netlink::vf_settings(interface)
+    }
+
+    fn set_vf(&self, interface: u32, index: u16, setting: Setting) -> io::Result<()> {
+        super::netlink::set_vf(interface, index, setting)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod record;
 pub mod reservations;
 pub mod restore;
 pub mod scan;
+pub mod sriov;
 mod steps;
 pub mod survey;
 pub mod sysfs;

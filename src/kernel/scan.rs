@@ -186,7 +186,7 @@ fn role(sysfs: &(impl Sysfs + ?Sized), dir: &str, read: &impl Fn(&str) -> Option
 }
 
 /// What the `virtfnN` links name, in the order of N.
-fn vfs(sysfs: &(impl Sysfs + ?Sized), pf: &str) -> Vec<Address> {
+pub(super) fn vfs(sysfs: &(impl Sysfs + ?Sized), pf: &str) -> Vec<Address> {
     let names = sysfs.list(pf).unwrap_or_default();
     let by_index: BTreeMap<u16, Address> = names
         .iter()

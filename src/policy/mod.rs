@@ -18,5 +18,6 @@ pub mod pin;
 pub mod plan;
 pub mod resolve;
 pub mod selector;
+pub mod sriov;
 pub mod variant;
 pub mod vfs;

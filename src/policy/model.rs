@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::{guard::Guard, ownership::Ownership, selector::Selector};
+use super::{guard::Guard, ownership::Ownership, selector::Selector, sriov::Sriov};
 
 /// The driver that functions are bound to unless a mapping says otherwise.
 pub const VFIO_PCI: &str = "vfio-pci";
@@ -36,6 +36,8 @@ pub struct Policy {
     pub protect: Vec<Selector>,
     /// How Proxmox VE's resource mappings are kept in step.
     pub proxmox: Proxmox,
+    /// PFs that are to have VFs, by name.
+    pub sriov: BTreeMap<String, Sriov>,
 }
 
 /// How Proxmox VE's resource mappings are kept in step (`[proxmox]`).

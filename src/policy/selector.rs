@@ -42,6 +42,9 @@ pub enum Term {
     Slot(Vec<Glob>),
     /// PCIe Device Serial Number.
     Serial(Vec<Glob>),
+    /// Name of a network interface. Only where the function keeps its native
+    /// driver, for it goes with that.
+    Netdev(Vec<Glob>),
 }
 
 /// What a selector says of a function.
@@ -139,7 +142,9 @@ impl Term {
         match self {
             Self::Id(_) | Self::Numa(_) | Self::IommuGroup(_) | Self::Kind(_) => 0,
             Self::Subsystem(_) | Self::Class(_) => 1,
-            Self::Address(_) | Self::Path(_) | Self::Slot(_) | Self::VfOf(..) => 2,
+            Self::Address(_) | Self::Path(_) | Self::Slot(_) | Self::VfOf(..) | Self::Netdev(_) => {
+                2
+            }
             Self::Serial(_) => 3,
         }
     }
@@ -159,6 +164,7 @@ impl Term {
             Self::Path(_) => "path",
             Self::Slot(_) => "slot",
             Self::Serial(_) => "serial",
+            Self::Netdev(_) => "netdev",
         }
     }
 
@@ -184,6 +190,10 @@ impl Term {
                 .into_iter()
                 .flatten()
                 .any(|text| globs.iter().any(|glob| glob.matches(text))),
+            Self::Netdev(globs) => {
+                let mut names = function.netdevs.iter();
+                names.any(|name| globs.iter().any(|glob| glob.matches(name)))
+            }
             Self::Serial(globs) => {
                 let serial = function.inspection.as_ref()?.serial.as_deref();
                 serial.is_some_and(|serial| globs.iter().any(|glob| glob.matches(serial)))
@@ -234,9 +244,10 @@ impl fmt::Display for Term {
                 vfs.as_ref().map_or(Ok(()), |vfs| write!(f, " vf={vfs}"))
             }
             Self::Address(values) => alternatives(f, name, values),
-            Self::Path(values) | Self::Slot(values) | Self::Serial(values) => {
-                alternatives(f, name, values)
-            }
+            Self::Path(values)
+            | Self::Slot(values)
+            | Self::Serial(values)
+            | Self::Netdev(values) => alternatives(f, name, values),
         }
     }
 }

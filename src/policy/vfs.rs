@@ -1,5 +1,5 @@
 //! Virtual functions that no native driver is to have: those of a PF of which
-//! mappings want every one.
+//! mappings want every one, or `[sriov]` says so.
 //!
 //! Owns when that is certain before there are any. Of a VF that is not there only
 //! its PF, its vendor and its index are known, so only selectors count that ask
@@ -13,6 +13,7 @@ use super::{
     model::{Mapping, Policy},
     pattern::{Kind, PfPattern, VfSet},
     selector::{Selector, Term},
+    sriov,
 };
 use crate::pci::{
     address::Address,
@@ -20,11 +21,16 @@ use crate::pci::{
     inventory::Inventory,
 };
 
-/// The PFs of `inventory` of which mappings want every VF that they can have.
+/// The PFs of `inventory` of which mappings want every VF that they can have, and
+/// those of which the config says that native drivers get none.
 #[must_use]
 pub fn all_wanted(inventory: &Inventory, policy: &Policy) -> BTreeSet<Address> {
+    let declared = sriov::plan(inventory, policy).pfs;
     let pfs = inventory.iter().filter(|function| match function.role {
-        Role::Pf { total_vfs, .. } => total_vfs > 0 && are_all_wanted(function, total_vfs, policy),
+        Role::Pf { total_vfs, .. } => match declared.get(&function.address) {
+            Some(pf) => !pf.autoprobe,
+            None => total_vfs > 0 && are_all_wanted(function, total_vfs, policy),
+        },
         Role::Vf { .. } | Role::Plain => false,
     });
     pfs.map(|function| function.address).collect()
@@ -78,7 +84,8 @@ fn rules_out(term: &Term, pf: &Function) -> bool {
         | Term::IommuGroup(_)
         | Term::Path(_)
         | Term::Slot(_)
-        | Term::Serial(_) => false,
+        | Term::Serial(_)
+        | Term::Netdev(_) => false,
     }
 }
 

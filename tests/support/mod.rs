@@ -141,6 +141,7 @@ pub(crate) fn policy<const N: usize>(mappings: [(&str, Mapping); N]) -> Policy {
             .collect::<BTreeMap<_, _>>(),
         protect: Vec::new(),
         proxmox: vfio_bindd::policy::model::Proxmox::default(),
+        sriov: BTreeMap::new(),
     }
 }
 

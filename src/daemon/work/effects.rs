@@ -16,6 +16,7 @@ use crate::{
         inspect::Wanted,
         order::{Order, Return},
         scan::{scan_all, scan_function},
+        sriov::{MakeVfs, Pf, SettleVfs},
     },
 };
 
@@ -75,6 +76,26 @@ impl Work {
                 // It could not be given back.
                 None => finish(&self.events, Event::Withholding(pf, Ok(false))),
             },
+            Effect::MakeVfs {
+                pf,
+                id,
+                count,
+                autoprobe,
+            } => {
+                let order = MakeVfs {
+                    pf: Pf { address: pf, id },
+                    count,
+                    autoprobe,
+                };
+                self.helpers.send(pf, Asked::MakeVfs(order));
+            }
+            Effect::SettleVfs { pf, id, settings } => {
+                let order = SettleVfs {
+                    pf: Pf { address: pf, id },
+                    settings,
+                };
+                self.helpers.send(pf, Asked::SettleVfs(order));
+            }
             Effect::Retake(address) => {
                 let folder = self.undo.owned();
                 self.beside(move || undo::retake(folder.as_deref(), address));

@@ -10,6 +10,7 @@ use crate::{
         inspect::Wanted,
         nodes::Owned,
         order::{Order, Outcome, Return, Returned},
+        sriov::{Made, MakeVfs, SettleVfs, Settled},
         usage::{Handles, User},
     },
     pci::{address::Address, function::Inspection, usage::Fact},
@@ -40,6 +41,10 @@ pub enum Request {
         /// The undo journal's folder.
         undo: PathBuf,
     },
+    /// Have a PF make VFs, or take them away.
+    MakeVfs(MakeVfs),
+    /// Set VFs as they are to be.
+    SettleVfs(SettleVfs),
     /// Say who holds a function that the kernel does not come back from. Takes
     /// no lock of it.
     Holders {
@@ -75,6 +80,8 @@ impl Request {
             Self::Apply(order) => Some(order.address),
             Self::Restore(order) => Some(order.address),
             Self::Withhold { pf, .. } => Some(*pf),
+            Self::MakeVfs(order) => Some(order.pf.address),
+            Self::SettleVfs(order) => Some(order.pf.address),
             Self::Survey | Self::Users { .. } => None,
         }
     }
@@ -87,6 +94,8 @@ impl Request {
             Self::Restore(order) => Some(order.address),
             Self::Inspect { .. }
             | Self::Withhold { .. }
+            | Self::MakeVfs(_)
+            | Self::SettleVfs(_)
             | Self::Holders { .. }
             | Self::Own { .. }
             | Self::Users { .. }
@@ -107,6 +116,10 @@ pub enum Reply {
     Restored(Returned),
     /// To [`Request::Withhold`]: whether anything was changed, or why not.
     Withholding(Result<bool, String>),
+    /// To [`Request::MakeVfs`].
+    Made(Made),
+    /// To [`Request::SettleVfs`].
+    Settled(Settled),
     /// Before the answer to a request that [`Request::unbinds`]: by what the
     /// function can be held, which an unbind takes out of sysfs.
     Handles(Handles),

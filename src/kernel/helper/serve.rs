@@ -23,6 +23,7 @@ use crate::{
         nodes::own,
         restore::restore,
         scan::scan_all,
+        sriov,
         survey::{self, Survey},
         sysfs::HostSysfs,
         usage::{self, Look, Tables},
@@ -119,7 +120,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             | Request::Survey => kept.for_look(),
             // What was opened since must be seen: something is decided by it.
             Request::Apply(_) | Request::Restore(_) => kept.for_write(),
-            Request::Users { .. } => kept.for_now(),
+            Request::Users { .. } | Request::MakeVfs(_) | Request::SettleVfs(_) => kept.for_now(),
         };
         let near = request.address().map(|address| sysfs.near(address));
         let look = Look {
@@ -144,6 +145,8 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
                 };
                 Reply::Withholding(done.map_err(|error| error.to_string()))
             }
+            Request::MakeVfs(order) => Reply::Made(sriov::make(look, &order)),
+            Request::SettleVfs(order) => Reply::Settled(sriov::settle(look, &order)),
             Request::Holders { address, before } => {
                 Reply::Holders(usage::holders(look, address, &before))
             }

@@ -10,8 +10,12 @@ mod nearest;
 mod ownership;
 mod reader;
 mod selector;
+mod sriov;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use toml::de::DeTable;
 
@@ -71,8 +75,8 @@ impl std::error::Error for ConfigErrors {}
 pub fn parse(sources: &[Source]) -> Result<Config, ConfigErrors> {
     let mut policy = Policy::default();
     let mut errors = Vec::new();
-    // Where each mapping was defined first.
-    let mut defined: BTreeMap<String, String> = BTreeMap::new();
+    // Where each entry was defined first.
+    let mut defined = BTreeMap::new();
     for source in sources {
         let file = File::new(&source.name, &source.text);
         let (table, syntax) = DeTable::parse_recoverable(&source.text);
@@ -92,7 +96,7 @@ fn document(
     reader: &mut Reader<'_>,
     table: &DeTable<'_>,
     policy: &mut Policy,
-    defined: &mut BTreeMap<String, String>,
+    defined: &mut BTreeMap<(&'static str, String), String>,
 ) {
     for (key, value) in table {
         match key.get_ref().as_ref() {
@@ -101,25 +105,53 @@ fn document(
                     continue;
                 };
                 for (name, value) in mappings {
-                    mapping::name(reader, name);
-                    let text = name.get_ref().to_string();
-                    let place = reader.place(name.span());
-                    if let Some(first) = defined.get(&text) {
-                        let message = format!("mapping `{text}` is defined twice");
-                        let help = format!("it is defined at {first} already");
-                        reader.error(name.span(), message, Some(help));
-                    } else {
-                        defined.insert(text.clone(), place);
-                    }
+                    named(reader, "mapping", name, defined);
                     if let Some(mapping) = mapping::mapping(reader, name, value) {
                         paired(reader, &mapping, name, policy);
-                        policy.mappings.insert(text, mapping);
+                        policy.mappings.insert(name.get_ref().to_string(), mapping);
+                    }
+                }
+            }
+            "sriov" => {
+                let Some(entries) = reader.table(value, "sriov") else {
+                    continue;
+                };
+                for (name, value) in entries {
+                    named(reader, "sriov", name, defined);
+                    if let Some(entry) = sriov::sriov(reader, name, value, &policy.sriov) {
+                        policy.sriov.insert(name.get_ref().to_string(), entry);
                     }
                 }
             }
             "protect" => protect(reader, value, policy),
             "proxmox" => proxmox(reader, value, policy),
-            _ => reader.unknown_key(key, "at the top level", &["mapping", "protect", "proxmox"]),
+            _ => reader.unknown_key(
+                key,
+                "at the top level",
+                &["mapping", "sriov", "protect", "proxmox"],
+            ),
+        }
+    }
+}
+
+/// Checks the name of an entry, which no file may have twice.
+fn named(
+    reader: &mut Reader<'_>,
+    kind: &'static str,
+    name: &Key<'_>,
+    defined: &mut BTreeMap<(&'static str, String), String>,
+) {
+    mapping::name(reader, kind, name);
+    let text = name.get_ref().to_string();
+    let place = reader.place(name.span());
+    let message = format!("{kind} `{text}` is defined twice");
+    match defined.entry((kind, text)) {
+        Entry::Occupied(first) => {
+            let help = format!("it is defined at {} already", first.get());
+            reader.error(name.span(), message, Some(help));
+        }
+        Entry::Vacant(first) => {
+            first.insert(place);
         }
     }
 }

@@ -28,28 +28,68 @@ const KEYS: &[&str] = &[
     "kind",
 ];
 
+/// The keys of a selector of PFs: these have their native driver, and so may be
+/// told by the interface that it makes.
+const PF_KEYS: &[&str] = &[
+    "id",
+    "subsystem",
+    "class",
+    "address",
+    "path",
+    "slot",
+    "serial",
+    "numa",
+    "iommu_group",
+    "netdev",
+];
+
 /// One selector, or a list of them.
 pub(super) fn selectors(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Vec<Selector> {
+    selectors_of(reader, key, value, KEYS)
+}
+
+/// One selector of PFs, or a list of them.
+pub(super) fn pf_selectors(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Vec<Selector> {
+    selectors_of(reader, key, value, PF_KEYS)
+}
+
+fn selectors_of(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+    keys: &[&str],
+) -> Vec<Selector> {
     let mut found = Vec::new();
     for value in reader.each(key, value) {
         match value.get_ref() {
-            DeValue::Table(table) => found.extend(selector(reader, value, table)),
+            DeValue::Table(table) => found.extend(selector(reader, value, table, keys)),
             _ => reader.wrong_type(key, value, "a selector like { id = \"10de:2684\" }"),
         }
     }
     found
 }
 
-fn selector(reader: &mut Reader<'_>, value: &Value<'_>, table: &DeTable<'_>) -> Option<Selector> {
+fn selector(
+    reader: &mut Reader<'_>,
+    value: &Value<'_>,
+    table: &DeTable<'_>,
+    keys: &[&str],
+) -> Option<Selector> {
     if table.is_empty() {
         let message = "an empty selector would match every function".to_owned();
-        let help = format!("expected at least one of: {}", KEYS.join(", "));
+        let help = format!("expected at least one of: {}", keys.join(", "));
         reader.error(value.span(), message, Some(help));
     }
     let vfs = vf_set(reader, table);
     let terms = table
         .iter()
-        .filter_map(|(key, value)| term(reader, key, value, vfs.as_ref()))
+        .filter_map(|(key, value)| {
+            if keys.contains(&key.get_ref().as_ref()) {
+                return term(reader, key, value, vfs.as_ref());
+            }
+            reader.unknown_key(key, "in a selector", keys);
+            None
+        })
         .collect();
     Selector::new(terms)
 }
@@ -61,11 +101,16 @@ fn vf_set(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<VfSet> {
         let message = "`vf` says which VFs, and `vf_of` does not say of which PF".to_owned();
         reader.error(key.span(), message, None);
     }
+    indices(reader, "vf", value)
+}
+
+/// Indices of VFs.
+pub(super) fn indices(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<VfSet> {
     let number = match value.get_ref() {
         DeValue::Integer(number) => number.to_string(),
         DeValue::String(text) => text.to_string(),
         _ => {
-            reader.wrong_type("vf", value, "VF indices like \"0,2-7\"");
+            reader.wrong_type(key, value, "VF indices like \"0,2-7\"");
             return None;
         }
     };
@@ -96,11 +141,9 @@ fn term(
         }
         "vf_of" => Term::VfOf(texts(reader, name, value)?, vfs.cloned()),
         "kind" => Term::Kind(texts(reader, name, value)?),
-        "vf" => return None,
-        _ => {
-            reader.unknown_key(key, "in a selector", KEYS);
-            return None;
-        }
+        "netdev" => Term::Netdev(globs(reader, name, value)?),
+        // Said with `vf_of`.
+        _ => return None,
     })
 }
 
@@ -123,7 +166,7 @@ fn texts<T: FromStr<Err = PatternError>>(
     }))
 }
 
-fn accept<T>(
+pub(super) fn accept<T>(
     reader: &mut Reader<'_>,
     value: &Value<'_>,
     parsed: Result<T, PatternError>,

@@ -110,7 +110,8 @@ fn weight(term: &Term) -> u8 {
         | Term::Address(_)
         | Term::Path(_)
         | Term::Slot(_)
-        | Term::Serial(_) => 3,
+        | Term::Serial(_)
+        | Term::Netdev(_) => 3,
         Term::Class(_) => 2,
         Term::Kind(_) | Term::Numa(_) | Term::IommuGroup(_) => 1,
     }
@@ -143,6 +144,8 @@ fn own(term: &Term, candidate: &Candidate<'_>) -> String {
         Term::Address(_) => format!("it is at {}", function.address),
         Term::Path(_) => format!("its path is {}", function.path),
         Term::Slot(_) => slot(function),
+        Term::Netdev(_) if function.netdevs.is_empty() => "it has no interface here".to_owned(),
+        Term::Netdev(_) => format!("its interface is {}", function.netdevs.join(", ")),
         Term::Serial(_) => match &function.inspection {
             None => "its serial number was not read".to_owned(),
             Some(inspection) => inspection.serial.as_ref().map_or_else(

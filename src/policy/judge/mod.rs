@@ -15,6 +15,7 @@ use super::{
     model::{Detach, Mapping, Policy},
     resolve::{Resolution, Unknown, addresses, first_match},
     selector::{Candidate, Selector},
+    sriov::SriovPlan,
     variant::{is_content, pick},
 };
 use crate::pci::{
@@ -31,6 +32,7 @@ pub(crate) struct Judge<'a> {
     /// The mappings that want something of a group's node.
     owners: BTreeMap<u32, BTreeSet<&'a str>>,
     wanted_by: BTreeMap<Address, Vec<&'a str>>,
+    sriov: &'a SriovPlan,
 }
 
 /// Functions that mappings chose and will not bind.
@@ -67,6 +69,7 @@ impl<'a> Judge<'a> {
         inventory: &'a Inventory,
         policy: &'a Policy,
         resolutions: &'a BTreeMap<String, Resolution>,
+        sriov: &'a SriovPlan,
     ) -> Self {
         let mut wanted_by: BTreeMap<Address, Vec<&str>> = BTreeMap::new();
         let mut owners: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
@@ -87,6 +90,7 @@ impl<'a> Judge<'a> {
             groups: inventory.groups(),
             owners,
             wanted_by,
+            sriov,
         }
     }
 
@@ -131,6 +135,7 @@ impl<'a> Judge<'a> {
         let mut objections = self.overlaps(name, mapping, address);
         objections.extend(self.other_owners(name, mapping, function));
         objections.extend(self.protected(function));
+        objections.extend(self.parents(address));
         if !bound {
             objections.extend(static_objections(function));
             objections.extend(binding_objections(function, mapping));
@@ -195,6 +200,16 @@ impl<'a> Judge<'a> {
                 )))
             })
             .collect()
+    }
+
+    /// Whether its own VFs are wanted of it, which takes its native driver.
+    fn parents(&self, address: Address) -> Option<Objection> {
+        let pf = self.sriov.pfs.get(&address).filter(|pf| pf.wanted > 0)?;
+        let text = format!(
+            "is the PF of [sriov.{}], and would make no VFs under a vfio driver",
+            pf.name
+        );
+        Some(Objection::absolute(text))
     }
 
     fn protecting(&self, function: &Function) -> Result<Option<&Selector>, Unknown> {

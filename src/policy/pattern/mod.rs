@@ -18,7 +18,7 @@ pub use role::{Kind, PfPattern, VfSet};
 /// A value that a term does not take; the text says what is wrong and right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct PatternError(String);
+pub struct PatternError(pub(in crate::policy) String);
 
 /// A NUMA node, or `none` for functions whose node is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,6 +66,35 @@ impl VfSet {
             .iter()
             .any(|(first, last)| (*first..=*last).contains(&index))
     }
+
+    /// The first index that both sets have.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Option<u16> {
+        let firsts = |set: &Self| set.0.iter().map(|(first, _)| *first).collect::<Vec<_>>();
+        let mut starts = [firsts(self), firsts(other)].concat();
+        starts.sort_unstable();
+        // Two ranges that meet do so first where one of them begins.
+        let mut starts = starts.into_iter();
+        starts.find(|index| self.contains(*index) && other.contains(*index))
+    }
+
+    /// The least index of the set.
+    #[must_use]
+    pub fn first(&self) -> Option<u16> {
+        self.0.iter().map(|(first, _)| *first).min()
+    }
+
+    /// The index, if the set has no other one.
+    #[must_use]
+    pub fn only(&self) -> Option<u16> {
+        self.first().filter(|first| self.last() == Some(*first))
+    }
+
+    /// The greatest index of the set.
+    #[must_use]
+    pub fn last(&self) -> Option<u16> {
+        self.0.iter().map(|(_, last)| *last).max()
+    }
 }
 
 impl FromStr for VfSet {

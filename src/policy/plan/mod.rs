@@ -14,6 +14,7 @@ use super::{
     model::{DriverChoice, Mapping, Policy},
     ownership::nodes,
     resolve::{Held, Resolution, addresses, resolve},
+    sriov,
     variant::{Pick, is_content, pick},
 };
 use crate::pci::{address::Address, function::Function, inventory::Inventory};
@@ -34,7 +35,8 @@ pub fn plan_around(
     released: &BTreeSet<Address>,
 ) -> Plan {
     let resolutions = resolve(policy, inventory, held);
-    let judge = Judge::new(inventory, policy, &resolutions);
+    let sriov = sriov::plan(inventory, policy);
+    let judge = Judge::new(inventory, policy, &resolutions, &sriov);
     let mut spared = Spared::default();
     // A refused function stays with the host, and so may spoil the IOMMU group
     // of another one: judge again until nothing more is refused.
@@ -69,6 +71,7 @@ pub fn plan_around(
         .iter()
         .filter(|(_, plan)| plan.verdict == Verdict::Pending)
         .flat_map(|(name, plan)| unread(&judge, plan, resolutions.get(*name)))
+        .chain(sriov.unread.iter().copied())
         .collect();
     let chosen: BTreeSet<_> = resolutions.values().flat_map(addresses).collect();
     let left_over: BTreeSet<_> = held
@@ -86,6 +89,7 @@ pub fn plan_around(
         inspect,
         left_over: left_over.into_iter().collect(),
         nodes,
+        sriov,
     }
 }
 

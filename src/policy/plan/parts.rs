@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pci::{address::Address, id::PciId},
-    policy::{guard::Refusal, ownership::Ownership, variant::Pick},
+    policy::{guard::Refusal, ownership::Ownership, sriov::SriovPlan, variant::Pick},
 };
 
 /// What is to be done, and what is refused.
@@ -24,6 +24,9 @@ pub struct Plan {
     /// mapping says it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nodes: BTreeMap<Address, Ownership>,
+    /// What is to be done to PFs.
+    #[serde(skip_serializing_if = "SriovPlan::is_empty")]
+    pub sriov: SriovPlan,
 }
 
 /// What becomes of a mapping.

@@ -4,8 +4,15 @@
 //! Field names and IDs are for `journalctl VFIO_ADDRESS=0000:3b:00.0` and
 //! `journalctl MESSAGE_ID=...`; they do not change.
 
+mod functions;
+mod vfs;
+
 use std::collections::BTreeSet;
 
+use self::{
+    functions::{owned, restored},
+    vfs::vfs,
+};
 use crate::{
     engine::{report::Report, snapshot::MappingState},
     pci::address::Address,
@@ -35,6 +42,14 @@ pub const RELEASED: &str = "2362a04e52884424aedd25a7d631c3b3";
 pub const JOURNAL_TROUBLE: &str = "84da6a2ba0a240d296c96aef72a5bf76";
 /// Native drivers are kept from the VFs of a PF, or no longer.
 pub const WITHHOLDING: &str = "323cec680b0b4adf902d3e5cd5304701";
+/// A PF has made VFs.
+pub const VFS_MADE: &str = "0f1653050d1943fd8d6243af0d6b8669";
+/// A PF does not have the VFs that it is to have.
+pub const VFS_NOT_MADE: &str = "e7665b61858347a6a5cd5ba233ec9a03";
+/// VFs were set.
+pub const VFS_SET: &str = "9fa7861e1c9d4562b050680eb4a0b763";
+/// VFs are not set as they are to be.
+pub const VFS_NOT_SET: &str = "3ffb901c35cf47de82848e0456e3ba64";
 /// A helper does not come back from the kernel.
 pub const STUCK: &str = "5df646069f9c425ebed8259778f37505";
 /// A helper that did not come back is back.
@@ -133,21 +148,12 @@ pub fn report(report: &Report) {
         | Report::NotRestored { .. }
         | Report::Released { .. }
         | Report::JournalTrouble { .. } => restored(report),
-        Report::Withholding { pf, withhold } => {
-            let what = if *withhold { "no longer" } else { "again" };
-            tracing::info!(
-                MESSAGE_ID = WITHHOLDING,
-                VFIO_ADDRESS = %pf,
-                VFIO_STEP = "apply",
-                "native drivers get virtual functions of {pf} {what} (sriov_drivers_autoprobe)"
-            );
-        }
-        Report::NotWithholding { pf, text } => tracing::warn!(
-            MESSAGE_ID = WITHHOLDING,
-            VFIO_ADDRESS = %pf,
-            VFIO_STEP = "apply",
-            "sriov_drivers_autoprobe of {pf} stays as it is: {text}"
-        ),
+        Report::Withholding { .. }
+        | Report::NotWithholding { .. }
+        | Report::VfsMade { .. }
+        | Report::VfsNotMade { .. }
+        | Report::VfsSet { .. }
+        | Report::VfsNotSet { .. } => vfs(report),
         Report::Stuck { address, doing } => tracing::error!(
             MESSAGE_ID = STUCK,
             VFIO_ADDRESS = %address,
@@ -219,85 +225,6 @@ pub fn report(report: &Report) {
             VFIO_STEP = "observe",
             "uevents were lost; everything is scanned again"
         ),
-    }
-}
-
-/// Whose nodes are.
-fn owned(report: &Report) {
-    match report {
-        Report::Owned {
-            address,
-            nodes,
-            ownership,
-        } => {
-            let nodes = nodes.join(", ");
-            tracing::info!(
-                MESSAGE_ID = OWNED,
-                VFIO_ADDRESS = %address,
-                VFIO_STEP = "apply",
-                "{nodes} of {address}: {ownership}"
-            );
-        }
-        Report::NotOwned {
-            address,
-            ownership,
-            text,
-            retry_in_secs,
-        } => tracing::warn!(
-            MESSAGE_ID = NOT_OWNED,
-            VFIO_ADDRESS = %address,
-            VFIO_STEP = "apply",
-            "nodes of {address} are not {ownership}: {text}; next try in {retry_in_secs} s"
-        ),
-        _ => {}
-    }
-}
-
-/// What has to do with giving functions back.
-fn restored(report: &Report) {
-    match report {
-        Report::Restored {
-            address,
-            mappings,
-            driver,
-        } => {
-            let now = driver.as_ref().map_or_else(
-                || "it has no driver, as before".to_owned(),
-                |driver| format!("{driver} has it again"),
-            );
-            tracing::info!(
-                MESSAGE_ID = RESTORED,
-                VFIO_ADDRESS = %address,
-                VFIO_MAPPING = mappings.join(", "),
-                VFIO_STEP = "restore",
-                "{address} given back to the host: {now}"
-            );
-        }
-        Report::NotRestored {
-            address,
-            mappings,
-            step,
-            text,
-        } => tracing::warn!(
-            MESSAGE_ID = NOT_RESTORED,
-            VFIO_ADDRESS = %address,
-            VFIO_MAPPING = mappings.join(", "),
-            VFIO_STEP = step,
-            "{address} not given back to the host: {step}: {text}"
-        ),
-        Report::Released { address, mappings } => tracing::info!(
-            MESSAGE_ID = RELEASED,
-            VFIO_ADDRESS = %address,
-            VFIO_MAPPING = mappings.join(", "),
-            VFIO_STEP = "restore",
-            "{address} stays with the host: it was given back in this boot"
-        ),
-        Report::JournalTrouble { text } => tracing::warn!(
-            MESSAGE_ID = JOURNAL_TROUBLE,
-            VFIO_STEP = "restore",
-            "the undo journal cannot be used as it is: {text}"
-        ),
-        _ => {}
     }
 }
 

@@ -1,0 +1,172 @@
+//! SR-IOV: has PFs make their VFs, and VFs set before they are told as bound.
+//!
+//! Owns what is known of PFs; `work` sends helpers, `show` has the words. Level-
+//! triggered: what the driver of a PF takes away, it is asked for again.
+
+mod show;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::flight::Retries;
+use crate::{
+    pci::{
+        address::Address,
+        function::{Function, Role},
+    },
+    policy::sriov::{PfPlan, SriovPlan, Standing, VfSettings},
+};
+
+/// How an order to make VFs ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// The PF has VFs now.
+    Has {
+        /// How many there were.
+        before: u16,
+        /// How many there are.
+        now: u16,
+    },
+    /// It is not there.
+    Gone,
+    /// The helper's own look found a reason against it: a clause that follows the
+    /// address.
+    Refused(String),
+    /// The kernel said no, in words.
+    Failed(String),
+}
+
+/// How an order to set VFs ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It was gone through.
+    Done {
+        /// What was changed, by the VF's index.
+        changed: BTreeMap<u16, VfSettings>,
+        /// What is not as it is to be, a clause that follows the VF.
+        wrong: BTreeMap<u16, String>,
+    },
+    /// The PF is not there.
+    Gone,
+    /// Nothing can be set: a clause that follows the address.
+    Failed(String),
+}
+
+/// What the VFs of a PF were found, or made, to be.
+#[derive(Debug)]
+struct Settlement {
+    vfs: Vec<Address>,
+    settings: BTreeMap<u16, VfSettings>,
+    wrong: BTreeMap<u16, String>,
+}
+
+/// What is known of PFs.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Sriovs {
+    pub(in crate::engine) retries: Retries,
+    settled: BTreeMap<Address, Settlement>,
+    /// PFs whose VFs may be set otherwise by now.
+    stale: BTreeSet<Address>,
+    /// How many VFs a driver made of how many.
+    granted: BTreeMap<Address, (u16, u16)>,
+    /// What keeps VFs from being made, as it was told last.
+    hindered: BTreeMap<Address, String>,
+}
+
+impl Sriovs {
+    /// Something about the PF is new.
+    pub(in crate::engine) fn changed(&mut self, pf: Address) {
+        self.stale.insert(pf);
+    }
+
+    /// The function went, and with it what it was set to.
+    pub(in crate::engine) fn forget(&mut self, address: Address) {
+        self.settled
+            .retain(|pf, settled| *pf != address && !settled.vfs.contains(&address));
+        self.stale.remove(&address);
+        self.granted.remove(&address);
+        self.hindered.remove(&address);
+        self.retries.forget(address);
+    }
+
+    /// Anything may be new.
+    pub(in crate::engine) fn look_again(&mut self) {
+        self.stale.extend(self.settled.keys());
+    }
+
+    /// What did not work is tried once more, at once.
+    pub(in crate::engine) fn try_again(&mut self) {
+        self.look_again();
+        self.granted.clear();
+        self.retries.forget_all();
+    }
+
+    /// Whether the driver makes no more than the PF has.
+    fn is_all(&self, address: Address, pf: &PfPlan) -> bool {
+        let has = u16::try_from(pf.vfs.len()).ok();
+        let granted = self.granted.get(&address);
+        granted.is_some_and(|(asked, got)| *asked == pf.wanted && Some(*got) == has)
+    }
+
+    fn is_settled(&self, address: Address, pf: &PfPlan) -> bool {
+        let known = self.settled.get(&address);
+        known.is_some_and(|known| {
+            known.vfs == pf.vfs && known.settings == present(pf) && known.wrong.is_empty()
+        })
+    }
+
+    /// What a VF that a mapping has still waits for; `Err` if that did not work.
+    pub(in crate::engine) fn waits(
+        &self,
+        plan: &SriovPlan,
+        vf: &Function,
+    ) -> Result<Option<String>, String> {
+        let Role::Vf { pf: address, index } = vf.role else {
+            return Ok(None);
+        };
+        let Some(pf) = plan.pfs.get(&address) else {
+            return Ok(None);
+        };
+        let wanted = index.and_then(|index| pf.settings.get(&index));
+        if pf.settings.is_empty() || (index.is_some() && wanted.is_none()) {
+            return Ok(None);
+        }
+        let known = self
+            .settled
+            .get(&address)
+            .filter(|known| known.vfs == pf.vfs);
+        let (Some(index), Some(wanted)) = (index, wanted) else {
+            return Ok(Some("is bound, and its number is not known yet".to_owned()));
+        };
+        match known {
+            Some(known) if known.settings.get(&index) == Some(wanted) => {
+                match known.wrong.get(&index) {
+                    None => Ok(None),
+                    Some(text) => Err(format!("is bound, and {text}")),
+                }
+            }
+            _ => match self.retries.get(address) {
+                Some(retry) => Err(format!("is bound, and its PF {address} {}", retry.text)),
+                None => Ok(Some(format!("is bound, and gets {wanted}"))),
+            },
+        }
+    }
+
+    /// What keeps VFs from being made, a clause that follows the address.
+    fn hindrance(&self, address: Address) -> Option<String> {
+        self.hindered.get(&address).cloned()
+    }
+
+    /// Whether everything is as it is to be.
+    pub(in crate::engine) fn is_right(&self, address: Address, pf: &PfPlan) -> bool {
+        let settled = present(pf).is_empty() || self.is_settled(address, pf);
+        pf.standing == Standing::Right && settled
+    }
+}
+
+/// What those VFs are set to that the PF has.
+fn present(pf: &PfPlan) -> BTreeMap<u16, VfSettings> {
+    let has = u16::try_from(pf.vfs.len()).unwrap_or(u16::MAX);
+    let settings = pf.settings.range(..has);
+    settings.map(|(index, one)| (*index, one.clone())).collect()
+}

@@ -1,0 +1,107 @@
+//! What is published of PFs, and of VFs that still wait for their settings.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    engine::{
+        project::View,
+        snapshot::{FunctionState, PfState, PfView},
+    },
+    pci::address::Address,
+    policy::sriov::{PfPlan, Standing},
+};
+
+impl View<'_> {
+    /// PFs that are to have VFs.
+    pub(in crate::engine) fn pfs(&self) -> BTreeMap<Address, PfView> {
+        let pfs = self.plan.sriov.pfs.iter();
+        pfs.map(|(address, pf)| (*address, self.pf(*address, pf)))
+            .collect()
+    }
+
+    fn pf(&self, address: Address, pf: &PfPlan) -> PfView {
+        let (state, reason) = self.standing(address, pf);
+        let function = self.inventory.get(address);
+        PfView {
+            name: pf.name.clone(),
+            state,
+            reason,
+            driver: function.and_then(|function| function.driver.clone()),
+            wanted: pf.wanted,
+            total: pf.total,
+            vfs: pf.vfs.clone(),
+        }
+    }
+
+    fn standing(&self, address: Address, pf: &PfPlan) -> (PfState, String) {
+        if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
+            let reason = format!("does not come back from {}", flight.errand.doing());
+            return (PfState::Stuck, reason);
+        }
+        match &pf.standing {
+            Standing::Refused(text) => return (PfState::Refused, text.clone()),
+            Standing::Waiting(text) => return (PfState::Pending, text.clone()),
+            Standing::Right | Standing::Make => {}
+        }
+        if let Some(text) = self.sriov.hindrance(address) {
+            return (PfState::Refused, text);
+        }
+        if let Some(retry) = self.sriov.retries.get(address) {
+            let state = if retry.refused {
+                PfState::Refused
+            } else {
+                PfState::Failed
+            };
+            return (state, retry.text.clone());
+        }
+        if self.sriov.is_all(address, pf) {
+            let reason = format!(
+                "has {} of {} VFs: its driver makes no more",
+                pf.vfs.len(),
+                pf.wanted
+            );
+            return (PfState::Failed, reason);
+        }
+        if self.sriov.is_right(address, pf) {
+            return (PfState::Ready, String::new());
+        }
+        let reason = match pf.standing {
+            Standing::Right => "has its VFs, which are being set".to_owned(),
+            _ => pf.words(),
+        };
+        (PfState::Pending, reason)
+    }
+
+    /// What keeps the daemon from being ready, a clause each.
+    pub(in crate::engine) fn unready(
+        &self,
+        pfs: &BTreeMap<Address, PfView>,
+    ) -> impl Iterator<Item = String> {
+        let absent = self.plan.sriov.absent.iter();
+        let absent = absent.map(|name| format!("sriov {name} is absent"));
+        let pfs = pfs.iter().filter(|(_, pf)| pf.state != PfState::Ready);
+        let pfs: Vec<_> = pfs
+            .map(|(address, pf)| format!("sriov {} of {address} is {}", pf.name, pf.state))
+            .collect();
+        absent.chain(pfs)
+    }
+
+    /// A function that a mapping has, with what it is set to if it is a VF: nobody is
+    /// to get one before.
+    pub(in crate::engine) fn with_settings(
+        &self,
+        address: Address,
+        found: (FunctionState, String),
+    ) -> (FunctionState, String) {
+        // A dry run sets nothing.
+        let function = self.nodes.and_then(|_| self.inventory.get(address));
+        let Some(function) = function.filter(|_| found.0 == FunctionState::Bound) else {
+            return found;
+        };
+        match self.sriov.waits(&self.plan.sriov, function) {
+            Ok(None) => found,
+            Ok(Some(reason)) => (FunctionState::Pending, reason),
+            Err(reason) => (FunctionState::Failed, reason),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Make: has a PF make its VFs, in place of another number of them if nobody uses
+//! one.
+//!
+//! The kernel changes the number from and to 0 only (drivers/pci/iov.c,
+//! `sriov_numvfs_store`, v6.12). What a driver grants is read back: it may be less
+//! than what it was asked for without an error.
+
+use std::io;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Changed, Pf, in_use, same};
+use crate::kernel::{
+    autoprobe,
+    scan::vfs,
+    steps::driver,
+    sysfs::{Sysfs, function_dir, text},
+    usage::{Look, words},
+};
+
+/// How many VFs a PF is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeVfs {
+    /// The PF.
+    pub pf: Pf,
+    /// So many.
+    pub count: u16,
+    /// Whether native drivers may have them.
+    pub autoprobe: bool,
+}
+
+/// How that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Made {
+    /// The PF has VFs now.
+    Has {
+        /// How many there were.
+        before: u16,
+        /// How many there are.
+        now: u16,
+    },
+    /// It is not there.
+    Gone,
+    /// Something speaks against it now: a clause that follows the address.
+    Refused {
+        /// The clause.
+        text: String,
+    },
+    /// The kernel said no, in words.
+    Failed {
+        /// The words.
+        text: String,
+    },
+}
+
+/// Carries out `order`.
+pub fn make(look: Look<'_>, order: &MakeVfs) -> Made {
+    match same(look, order.pf) {
+        Err(Changed::Gone) => return Made::Gone,
+        Err(Changed::Another(text)) => return Made::Refused { text },
+        Ok(()) => {}
+    }
+    let (sysfs, address) = (look.sysfs, order.pf.address);
+    let Some(before) = number(sysfs, order.pf) else {
+        let text = "has no SR-IOV".to_owned();
+        return Made::Refused { text };
+    };
+    if before != order.count {
+        if let Some(text) = objection(look, order, before) {
+            return Made::Refused { text };
+        }
+        if let Err(text) = carry_out(sysfs, order, before) {
+            return match same(look, order.pf) {
+                Err(Changed::Gone) => Made::Gone,
+                _ => Made::Failed { text },
+            };
+        }
+    }
+    match number(sysfs, order.pf) {
+        Some(now) => Made::Has { before, now },
+        None if text(sysfs, &format!("{}/vendor", function_dir(address))).is_none() => Made::Gone,
+        None => Made::Failed {
+            text: "sriov_numvfs cannot be read any more".to_owned(),
+        },
+    }
+}
+
+/// What speaks against taking away those that there are, or making others.
+fn objection(look: Look<'_>, order: &MakeVfs, before: u16) -> Option<String> {
+    let (sysfs, pf) = (look.sysfs, order.pf.address);
+    let there = vfs(sysfs, &function_dir(pf));
+    for (index, vf) in there.into_iter().enumerate() {
+        if let Some(clause) = in_use(look, vf) {
+            return Some(format!(
+                "keeps its {before} VFs: VF {index}, {vf}, {clause}"
+            ));
+        }
+    }
+    let probed = order.count > 0 && !order.autoprobe && autoprobe::is_on(sysfs, pf) != Some(false);
+    probed.then(|| {
+        "makes no VFs while sriov_drivers_autoprobe is 1: native drivers would get them".to_owned()
+    })
+}
+
+fn carry_out(sysfs: &dyn Sysfs, order: &MakeVfs, before: u16) -> Result<(), String> {
+    let place = place(order.pf);
+    let write = |count: u16| {
+        sysfs.write(&place, &count.to_string()).map_err(|error| {
+            let driver = driver(sysfs, order.pf.address);
+            let meaning = meaning(&error, driver.as_deref());
+            format!("{count} VFs: {}{meaning}", words(&error))
+        })
+    };
+    if before > 0 {
+        write(0)?;
+    }
+    if order.count > 0 {
+        write(order.count)?;
+    }
+    Ok(())
+}
+
+/// How many VFs the PF has.
+fn number(sysfs: &dyn Sysfs, pf: Pf) -> Option<u16> {
+    text(sysfs, &place(pf))?.parse().ok()
+}
+
+fn place(pf: Pf) -> String {
+    format!("{}/sriov_numvfs", function_dir(pf.address))
+}
+
+/// What an error of the write means (drivers/pci/iov.c, `sriov_numvfs_store` and
+/// `sriov_enable`, v6.12).
+fn meaning(error: &io::Error, driver: Option<&str>) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => match driver {
+            Some(driver) => format!(": {driver} cannot make VFs"),
+            None => ": it has no driver, which has to make them".to_owned(),
+        },
+        Some(Errno::RANGE) => ": it cannot have so many".to_owned(),
+        Some(Errno::BUSY) => ": it has others by now".to_owned(),
+        Some(Errno::NOMEM) => ": the firmware left no room for their registers or bus numbers \
+                               (SR-IOV, ARI and above-4G decoding in its setup, or pci=realloc)"
+            .to_owned(),
+        _ => String::new(),
+    }
+}

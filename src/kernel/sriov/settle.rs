@@ -1,0 +1,157 @@
+//! Settle: sets VFs as they are to be, over the network interface of their PF, and
+//! looks whether that worked. Only what differs is written.
+
+use std::{collections::BTreeMap, io};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{Changed, Pf, in_use, same};
+use crate::{
+    kernel::{
+        scan::vfs,
+        steps::driver,
+        sysfs::{Sysfs, function_dir, text},
+        usage::{Look, words},
+    },
+    pci::address::Address,
+    policy::sriov::{Setting, VfSettings},
+};
+
+/// What VFs of a PF are to be set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleVfs {
+    /// The PF.
+    pub pf: Pf,
+    /// By the VF's index.
+    pub settings: BTreeMap<u16, VfSettings>,
+}
+
+/// How that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Settled {
+    /// It was gone through.
+    Done {
+        /// What was changed, by the VF's index.
+        changed: BTreeMap<u16, VfSettings>,
+        /// What is not as it is to be, a clause that follows the VF.
+        wrong: BTreeMap<u16, String>,
+    },
+    /// The PF is not there.
+    Gone,
+    /// Nothing can be set: a clause that follows the address.
+    Failed {
+        /// The clause.
+        text: String,
+    },
+}
+
+/// Carries out `order`.
+pub fn settle(look: Look<'_>, order: &SettleVfs) -> Settled {
+    match same(look, order.pf) {
+        Err(Changed::Gone) => return Settled::Gone,
+        Err(Changed::Another(text)) => return Settled::Failed { text },
+        Ok(()) => {}
+    }
+    match set_all(look, order) {
+        Ok((changed, wrong)) => Settled::Done { changed, wrong },
+        Err(text) => Settled::Failed { text },
+    }
+}
+
+type Changes = (BTreeMap<u16, VfSettings>, BTreeMap<u16, String>);
+
+fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
+    let pf = order.pf.address;
+    let interface = interface(look.sysfs, pf).ok_or_else(|| {
+        "has no network interface in the host's network namespace, by which its VFs are set"
+            .to_owned()
+    })?;
+    let read = || {
+        let found = look.host.vf_settings(interface);
+        found.map_err(|error| format!("does not tell how its VFs are set: {}", words(&error)))
+    };
+    let addresses = vfs(look.sysfs, &function_dir(pf));
+    let (mut changed, mut wrong) = (BTreeMap::<u16, VfSettings>::new(), BTreeMap::new());
+    let before = read()?;
+    for (index, wanted) in &order.settings {
+        let Some(now) = before.get(index) else {
+            wrong.insert(*index, "is unknown to the interface of its PF".to_owned());
+            continue;
+        };
+        let differing: Vec<_> = differences(wanted, now).collect();
+        let vf = addresses.get(usize::from(*index));
+        if let Some(text) = vf.and_then(|vf| held_back(look, *vf, &differing)) {
+            wrong.insert(*index, text);
+            continue;
+        }
+        for setting in differing {
+            match look.host.set_vf(interface, *index, setting) {
+                Ok(()) => changed.entry(*index).or_default().set(setting),
+                Err(error) => {
+                    let why = why(&error, driver(look.sysfs, pf).as_deref());
+                    wrong.insert(*index, format!("cannot have {setting}: {why}"));
+                    break;
+                }
+            }
+        }
+    }
+    if changed.is_empty() {
+        return Ok((changed, wrong));
+    }
+    // What is read counts.
+    let after = read()?;
+    for index in changed.keys() {
+        let (Some(wanted), Some(now)) = (order.settings.get(index), after.get(index)) else {
+            continue;
+        };
+        let told = |one: &Setting| now.each().any(|now| now.name() == one.name());
+        let differs = differences(wanted, now).find(told);
+        if let Some(setting) = differs {
+            let clause = format!("has {now} after {setting} was set");
+            wrong.entry(*index).or_insert(clause);
+        }
+    }
+    Ok((changed, wrong))
+}
+
+/// What is wanted and not so, or not told.
+fn differences(wanted: &VfSettings, now: &VfSettings) -> impl Iterator<Item = Setting> {
+    let now: Vec<_> = now.each().collect();
+    wanted.each().filter(move |setting| !now.contains(setting))
+}
+
+/// Why nothing is changed under whoever uses the VF.
+fn held_back(look: Look<'_>, vf: Address, differing: &[Setting]) -> Option<String> {
+    let setting = differing.iter().find(|setting| setting.disturbs())?;
+    let clause = in_use(look, vf)?;
+    Some(format!("gets {setting} when it is free: {vf} {clause}"))
+}
+
+/// The index of the PF's network interface: of the one for its first port, should
+/// it have several.
+fn interface(sysfs: &dyn Sysfs, pf: Address) -> Option<u32> {
+    let folder = format!("{}/net", function_dir(pf));
+    let names = sysfs.list(&folder).ok()?;
+    let number = |name: &str, what: &str| -> Option<u32> {
+        text(sysfs, &format!("{folder}/{name}/{what}"))?
+            .parse()
+            .ok()
+    };
+    let first = names
+        .iter()
+        .min_by_key(|name| number(name, "dev_port").unwrap_or(u32::MAX))?;
+    number(first, "ifindex")
+}
+
+fn why(error: &io::Error, driver: Option<&str>) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::OPNOTSUPP) => {
+            let driver = driver.unwrap_or("its PF's driver");
+            format!("{driver} has no such setting, or not with this value")
+        }
+        Some(Errno::PERM) => "not permitted; does the helper have CAP_NET_ADMIN?".to_owned(),
+        _ => words(error),
+    }
+}

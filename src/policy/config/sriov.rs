@@ -1,0 +1,378 @@
+//! PFs in a config that are to have VFs: `[sriov.NAME]` and `[[sriov.NAME.vf]]`.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    reader::{Key, Reader, Value},
+    selector::{accept, indices, pf_selectors},
+};
+use crate::policy::{
+    pattern::VfSet,
+    sriov::{LinkState, MacRule, Rate, Sriov, VfCount, VfRule, Vlan, VlanProtocol},
+};
+
+const KEYS: &[&str] = &["description", "pf", "vfs", "autoprobe", "vf"];
+
+const VF_KEYS: &[&str] = &[
+    "index",
+    "mac",
+    "vlan",
+    "rate",
+    "spoof_check",
+    "link_state",
+    "trust",
+];
+
+const COUNT: &str = "a number of VFs, \"max\", or a part of these like \"50%\"";
+const MAC: &str = "a MAC address like \"52:54:00:12:34:56\", or { base = \"52:54:00:12:34:00\" } to \
+                   which each VF's index is added";
+const VLAN: &str = "a VLAN from 1 to 4094, 0 for none, or { id = 100, qos = 3, protocol = \
+                    \"802.1ad\" }";
+const RATE: &str = "the most Mbit/s that it may send, 0 for no limit, or { min = 100, max = 1000 }";
+
+/// An entry; `None` if it says of no PF, or not how many.
+pub(super) fn sriov(
+    reader: &mut Reader<'_>,
+    name: &Key<'_>,
+    value: &Value<'_>,
+    others: &BTreeMap<String, Sriov>,
+) -> Option<Sriov> {
+    let table = reader.table(value, &format!("sriov.{}", name.get_ref()))?;
+    for (key, wanted) in [
+        ("pf", "pf = { ... } that says which PFs it means"),
+        ("vfs", "vfs = 8 or vfs = \"max\""),
+    ] {
+        if !table.contains_key(key) {
+            let message = format!("sriov `{}` has no `{key}`", name.get_ref());
+            reader.error(name.span(), message, Some(format!("expected {wanted}")));
+        }
+    }
+    let mut entry = Sriov {
+        description: String::new(),
+        pf: Vec::new(),
+        vfs: VfCount::Max,
+        autoprobe: false,
+        rules: Vec::new(),
+    };
+    let mut rules = None;
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        match name {
+            "description" => {
+                if let Some(text) = reader.string(name, value, "a string") {
+                    text.clone_into(&mut entry.description);
+                }
+            }
+            "pf" => entry.pf = pf_selectors(reader, name, value),
+            "vfs" => entry.vfs = count(reader, value).unwrap_or(entry.vfs),
+            "autoprobe" => entry.autoprobe = reader.boolean(name, value).unwrap_or_default(),
+            "vf" => rules = Some(value),
+            _ => reader.unknown_key(key, "in [sriov]", KEYS),
+        }
+    }
+    if let Some(value) = rules {
+        entry.rules = rules_of(reader, value, entry.vfs);
+        unlike(reader, name, &entry, others);
+    }
+    Some(entry)
+}
+
+fn count(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<VfCount> {
+    let found = match value.get_ref() {
+        DeValue::Integer(number) => {
+            let number = u16::from_str_radix(number.as_str(), number.radix()).ok();
+            number.map(VfCount::Number)
+        }
+        DeValue::String(text) if text == "max" => Some(VfCount::Max),
+        DeValue::String(text) => {
+            let part = text.strip_suffix('%').and_then(|part| part.parse().ok());
+            let part = part.filter(|part| (1..=100).contains(part));
+            part.map(VfCount::Percent)
+        }
+        _ => {
+            reader.wrong_type("vfs", value, COUNT);
+            return None;
+        }
+    };
+    if found.is_none() {
+        let shown = match value.get_ref() {
+            DeValue::String(text) => format!("\"{text}\""),
+            DeValue::Integer(number) => number.to_string(),
+            _ => String::new(),
+        };
+        let message = format!("`vfs` is {shown}; expected {COUNT}");
+        reader.error(value.span(), message, None);
+    }
+    found
+}
+
+/// The rules, each with what speaks against it beside those before it.
+fn rules_of(reader: &mut Reader<'_>, value: &Value<'_>, count: VfCount) -> Vec<VfRule> {
+    let DeValue::Array(values) = value.get_ref() else {
+        reader.wrong_type("vf", value, "tables, each headed [[sriov.NAME.vf]]");
+        return Vec::new();
+    };
+    let mut rules: Vec<VfRule> = Vec::new();
+    for value in values {
+        let Some(table) = reader.table(value, "vf") else {
+            continue;
+        };
+        let rule = rule(reader, value, table, count);
+        for other in &rules {
+            again(reader, value, &rule, other);
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+fn rule(reader: &mut Reader<'_>, whole: &Value<'_>, table: &DeTable<'_>, count: VfCount) -> VfRule {
+    let mut rule = VfRule::default();
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        match name {
+            "index" => rule.index = index(reader, value, count),
+            "mac" => rule.mac = mac(reader, value),
+            "vlan" => rule.settings.vlan = vlan(reader, value),
+            "rate" => rule.settings.rate = rate(reader, value),
+            "spoof_check" => rule.settings.spoof_check = reader.boolean(name, value),
+            "trust" => rule.settings.trust = reader.boolean(name, value),
+            "link_state" => {
+                let known = [LinkState::Auto, LinkState::Enable, LinkState::Disable];
+                let known = known.map(|state| (state.as_str(), state));
+                rule.settings.link_state = reader.word(name, value, &known);
+            }
+            _ => reader.unknown_key(key, "in [[sriov.NAME.vf]]", VF_KEYS),
+        }
+    }
+    let sets = VF_KEYS.iter().filter(|key| **key != "index");
+    if !sets.clone().any(|key| table.contains_key(*key)) {
+        let message = "sets nothing".to_owned();
+        let keys: Vec<_> = sets.copied().collect();
+        let help = format!("expected at least one of: {}", keys.join(", "));
+        reader.error(whole.span(), message, Some(help));
+    }
+    if let Some(value) = table.get("mac") {
+        check_mac(reader, value, &rule, count);
+    }
+    rule
+}
+
+fn index(reader: &mut Reader<'_>, value: &Value<'_>, count: VfCount) -> Option<VfSet> {
+    let set = indices(reader, "index", value)?;
+    if let (Some(last), Some(number)) = (set.last(), count.number())
+        && last >= number
+    {
+        let message = format!("`index` has VF {last}, and vfs is {number}");
+        let help = match number {
+            0 => "there is none then".to_owned(),
+            _ => format!("they are numbered from 0 to {}", number - 1),
+        };
+        reader.error(value.span(), message, Some(help));
+    }
+    Some(set)
+}
+
+fn mac(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MacRule> {
+    match value.get_ref() {
+        DeValue::String(text) => accept(reader, value, text.parse()).map(MacRule::Exact),
+        DeValue::Table(table) => {
+            for (key, _) in table {
+                if key.get_ref() != "base" {
+                    reader.unknown_key(key, "in `mac`", &["base"]);
+                }
+            }
+            let Some(value) = table.get("base") else {
+                reader.error(
+                    value.span(),
+                    format!("`mac` has no base; expected {MAC}"),
+                    None,
+                );
+                return None;
+            };
+            let text = reader.string("base", value, "a MAC address")?;
+            accept(reader, value, text.parse()).map(MacRule::Base)
+        }
+        _ => {
+            reader.wrong_type("mac", value, MAC);
+            None
+        }
+    }
+}
+
+/// An address is of one VF, and a base has room for all of its VFs.
+fn check_mac(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, count: VfCount) {
+    let last = rule.index.as_ref().map_or_else(
+        || count.number().map(|number| number.saturating_sub(1)),
+        VfSet::last,
+    );
+    match rule.mac {
+        Some(MacRule::Exact(mac)) if rule.index.as_ref().and_then(VfSet::only).is_none() => {
+            let message = format!("`mac` is \"{mac}\", which only one VF can have");
+            let help = format!("name that one by index = 0, or set mac = {{ base = \"{mac}\" }}");
+            reader.error(value.span(), message, Some(help));
+        }
+        Some(MacRule::Base(mac)) => {
+            if let Some(last) = last.filter(|last| mac.plus(*last).is_none()) {
+                let message = format!("`mac` begins at {mac}, and ends before VF {last} has one");
+                let help = "the last three octets are counted up".to_owned();
+                reader.error(value.span(), message, Some(help));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn vlan(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Vlan> {
+    let DeValue::Table(table) = value.get_ref() else {
+        return Some(Vlan {
+            id: vlan_id(reader, "vlan", value)?,
+            qos: 0,
+            protocol: VlanProtocol::Customer,
+        });
+    };
+    for (key, _) in table {
+        if !matches!(key.get_ref().as_ref(), "id" | "qos" | "protocol") {
+            reader.unknown_key(key, "in `vlan`", &["id", "qos", "protocol"]);
+        }
+    }
+    let Some(id) = table.get("id") else {
+        reader.error(
+            value.span(),
+            format!("`vlan` has no id; expected {VLAN}"),
+            None,
+        );
+        return None;
+    };
+    let id = vlan_id(reader, "id", id)?;
+    let qos = match table.get("qos") {
+        None => 0,
+        Some(value) => {
+            let qos = reader.number("qos", value, 0)?;
+            match u8::try_from(qos).ok().filter(|qos| *qos <= 7) {
+                Some(qos) => qos,
+                None => {
+                    let message = format!("`qos` is {qos}; expected a priority from 0 to 7");
+                    reader.error(value.span(), message, None);
+                    return None;
+                }
+            }
+        }
+    };
+    let known = [
+        ("802.1Q", VlanProtocol::Customer),
+        ("802.1ad", VlanProtocol::Service),
+    ];
+    let protocol = match table.get("protocol") {
+        None => VlanProtocol::Customer,
+        Some(value) => reader.word("protocol", value, &known)?,
+    };
+    Some(Vlan { id, qos, protocol })
+}
+
+/// 4095 is reserved (IEEE 802.1Q; net/core/rtnetlink.c, `do_setvfinfo`, has drivers
+/// refuse it).
+fn vlan_id(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<u16> {
+    let DeValue::Integer(_) = value.get_ref() else {
+        reader.wrong_type(key, value, VLAN);
+        return None;
+    };
+    let number = reader.number(key, value, 0)?;
+    let id = u16::try_from(number).ok().filter(|id| *id <= 4094);
+    if id.is_none() {
+        let message = format!("`{key}` is {number}; expected {VLAN}");
+        reader.error(value.span(), message, None);
+    }
+    id
+}
+
+fn rate(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rate> {
+    let table = match value.get_ref() {
+        DeValue::Table(table) => table,
+        DeValue::Integer(_) => {
+            let max = reader.number("rate", value, 0)?;
+            return Some(Rate { min: 0, max });
+        }
+        _ => {
+            reader.wrong_type("rate", value, RATE);
+            return None;
+        }
+    };
+    for (key, _) in table {
+        if !matches!(key.get_ref().as_ref(), "min" | "max") {
+            reader.unknown_key(key, "in `rate`", &["min", "max"]);
+        }
+    }
+    if table.is_empty() {
+        reader.error(
+            value.span(),
+            format!("`rate` is empty; expected {RATE}"),
+            None,
+        );
+        return None;
+    }
+    let mut bound = |key: &str| match table.get(key) {
+        None => Some(0),
+        Some(value) => reader.number(key, value, 0),
+    };
+    let (min, max) = (bound("min")?, bound("max")?);
+    if max > 0 && min > max {
+        let message = format!("`rate` has min = {min} above max = {max}");
+        reader.error(value.span(), message, None);
+    }
+    Some(Rate { min, max })
+}
+
+/// Two rules must not set the same thing of one VF.
+fn again(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, other: &VfRule) {
+    let common = match (&rule.index, &other.index) {
+        (Some(one), Some(two)) => one.common(two),
+        (Some(one), None) | (None, Some(one)) => one.first(),
+        (None, None) => Some(0),
+    };
+    let theirs = other.keys();
+    let twice = rule.keys().into_iter().find(|key| theirs.contains(key));
+    if let (Some(index), Some(key)) = (common, twice) {
+        let message = format!("`{key}` of VF {index} is set twice");
+        let help = "another [[sriov.NAME.vf]] before it sets that".to_owned();
+        reader.error(value.span(), message, Some(help));
+    }
+}
+
+/// No two VFs may have the same MAC address, as far as is known without the PF.
+fn unlike(
+    reader: &mut Reader<'_>,
+    name: &Key<'_>,
+    entry: &Sriov,
+    others: &BTreeMap<String, Sriov>,
+) {
+    let Some(count) = entry.vfs.number() else {
+        return;
+    };
+    if let Some(mac) = entry.doubled(count) {
+        let message = format!(
+            "two VFs of sriov `{}` get the MAC address {mac}",
+            name.get_ref()
+        );
+        reader.error(name.span(), message, None);
+    }
+    let macs = |entry: &Sriov, count| {
+        let settings = entry.settings(count).into_values();
+        settings.filter_map(|one| one.mac).collect::<Vec<_>>()
+    };
+    let own = macs(entry, count);
+    for (other, theirs) in others {
+        let Some(count) = theirs.vfs.number() else {
+            continue;
+        };
+        let taken = macs(theirs, count);
+        if let Some(mac) = own.iter().find(|mac| taken.contains(mac)) {
+            let own = name.get_ref();
+            let message = format!("VFs of sriov `{own}` and of sriov `{other}` get {mac}");
+            let help = "a MAC address belongs to one VF".to_owned();
+            reader.error(name.span(), message, Some(help));
+        }
+    }
+}
