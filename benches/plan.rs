@@ -20,7 +20,7 @@ use support::{FunctionExt as _, by_address, by_id, by_node, mapping, nic};
 use vfio_bindd::{
     pci::inventory::Inventory,
     policy::{
-        model::{Mapping, Policy, Proxmox},
+        model::{Mapping, Policy},
         plan::plan,
         resolve::Held,
         selector::Term,
@@ -49,7 +49,7 @@ fn policy(terms: impl Fn(u16) -> Vec<Term>) -> Policy {
     Policy {
         mappings: (0..MAPPINGS).map(named).collect(),
         protect: vec![support::selector(vec![by_address("ffff:*:*.*")])],
-        proxmox: Proxmox::default(),
+        ..Policy::default()
     }
 }
 

@@ -216,6 +216,8 @@ impl Drive for Host {
             | Effect::Granted { .. }
             | Effect::Freed { .. }
             | Effect::Withhold { .. }
+            | Effect::MakeVfs { .. }
+            | Effect::SettleVfs { .. }
             | Effect::Unfinished(..)
             | Effect::Finished(_)
             | Effect::FindHolders(_) => None,

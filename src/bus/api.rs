@@ -27,6 +27,9 @@ pub const MAPPING: &str = "org.vfiobindd1.Mapping";
 /// A function's interface.
 pub const FUNCTION: &str = "org.vfiobindd1.Function";
 
+/// The interface of a PF that is to have VFs.
+pub const SRIOV: &str = "org.vfiobindd1.Sriov";
+
 /// The object path of a mapping; anything but letters and digits is `_xx`, as
 /// sd-bus does it (sd_bus_path_encode(3)).
 #[must_use]
@@ -47,8 +50,18 @@ pub fn mapping_path(name: &str) -> String {
 /// The object path of a function, in libvirt's spelling.
 #[must_use]
 pub fn function_path(address: Address) -> String {
+    below("function", address)
+}
+
+/// The object path of a PF that is to have VFs.
+#[must_use]
+pub fn sriov_path(address: Address) -> String {
+    below("sriov", address)
+}
+
+fn below(folder: &str, address: Address) -> String {
     let name = address.to_string().replace([':', '.'], "_");
-    format!("{ROOT}/function/pci_{name}")
+    format!("{ROOT}/{folder}/pci_{name}")
 }
 
 /// What a call can be answered with instead of a result; the name on the wire

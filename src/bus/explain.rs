@@ -39,7 +39,11 @@ fn live(snapshot: &Snapshot, target: &Target) -> Live {
         Target::Function(address) => snapshot
             .functions
             .get(address)
-            .map(|view| (view.state.to_string(), view.reason.clone())),
+            .map(|view| (view.state.to_string(), view.reason.clone()))
+            .or_else(|| {
+                let pf = snapshot.pfs.get(address)?;
+                Some((pf.state.to_string(), pf.reason.clone()))
+            }),
         Target::Mapping(name) => snapshot
             .mappings
             .get(name)

@@ -3,29 +3,24 @@
 //! Owns the connection. The daemon works without a bus: a lost or missing one
 //! is connected to again, and everything is served anew then.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use zbus::{
-    Connection, ObjectServer,
-    connection::Builder,
-    fdo::{ObjectManager, Properties},
-    object_server::{Interface, InterfaceRef},
-    zvariant::Variant,
+    Connection, ObjectServer, connection::Builder, fdo::ObjectManager, object_server::InterfaceRef,
 };
 
 use super::{
-    api::{self, NAME, ROOT},
+    api::{NAME, ROOT},
     caller::watch_claimers,
-    function::Function,
     manager::{Manager, texts},
-    mapping::Mapping,
+    objects,
     request::Request,
 };
-use crate::engine::snapshot::{FunctionView, MappingView, Snapshot};
+use crate::engine::snapshot::Snapshot;
 
 /// The socket of the system bus, before any symlink of /var is there.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -92,13 +87,7 @@ async fn connect(
     .await
     .map_err(|_| late())??;
     let snapshot = Arc::clone(&snapshots.borrow());
-    let server = connection.object_server();
-    for (name, view) in &snapshot.mappings {
-        add_mapping(server, name, view).await?;
-    }
-    for view in snapshot.functions.values() {
-        add_function(server, view).await?;
-    }
+    objects::add(connection.object_server(), &snapshot).await?;
     // Neither queued nor taken away: a second daemon must not steal the name.
     let flags = zbus::fdo::RequestNameFlags::DO_NOT_QUEUE;
     connection.request_name_with_flags(NAME, flags).await?;
@@ -130,36 +119,7 @@ async fn tell(
     old: &Snapshot,
     new: &Snapshot,
 ) -> zbus::Result<()> {
-    for (address, view) in &new.functions {
-        match old.functions.get(address) {
-            None => add_function(server, view).await?,
-            Some(before) if before != view => change_function(server, view).await?,
-            Some(_) => {}
-        }
-    }
-    for (name, view) in &new.mappings {
-        match old.mappings.get(name) {
-            None => add_mapping(server, name, view).await?,
-            Some(before) if before != view => change_mapping(server, name, view).await?,
-            Some(_) => {}
-        }
-    }
-    for name in old
-        .mappings
-        .keys()
-        .filter(|name| !new.mappings.contains_key(*name))
-    {
-        server.remove::<Mapping, _>(api::mapping_path(name)).await?;
-    }
-    for address in old
-        .functions
-        .keys()
-        .filter(|one| !new.functions.contains_key(one))
-    {
-        server
-            .remove::<Function, _>(api::function_path(*address))
-            .await?;
-    }
+    objects::change(server, old, new).await?;
     let emitter = manager.signal_emitter();
     {
         let object = manager.get().await;
@@ -205,57 +165,4 @@ async fn tell(
         Manager::drifted(emitter, &drift.mapping, &drift.text).await?;
     }
     Manager::changed(emitter, new.generation).await
-}
-
-async fn add_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> zbus::Result<()> {
-    let mapping = Mapping {
-        name: name.to_owned(),
-        view: view.clone(),
-    };
-    server.at(api::mapping_path(name), mapping).await.map(drop)
-}
-
-async fn change_mapping(server: &ObjectServer, name: &str, view: &MappingView) -> zbus::Result<()> {
-    let object: InterfaceRef<Mapping> = server.interface(api::mapping_path(name)).await?;
-    change(server, &object, |mapping| mapping.view = view.clone()).await
-}
-
-async fn add_function(server: &ObjectServer, view: &FunctionView) -> zbus::Result<()> {
-    let path = api::function_path(view.function.address);
-    let function = Function { view: view.clone() };
-    server.at(path, function).await.map(drop)
-}
-
-async fn change_function(server: &ObjectServer, view: &FunctionView) -> zbus::Result<()> {
-    let path = api::function_path(view.function.address);
-    // Another device at the same address is another object.
-    let object: InterfaceRef<Function> = server.interface(path.as_str()).await?;
-    if !object.get().await.view.function.same_device(&view.function) {
-        server.remove::<Function, _>(path).await?;
-        return add_function(server, view).await;
-    }
-    change(server, &object, |function| function.view = view.clone()).await
-}
-
-/// Has an object changed, and tells all of it that is new in one signal.
-async fn change<I: Interface>(
-    server: &ObjectServer,
-    object: &InterfaceRef<I>,
-    change: impl FnOnce(&mut I),
-) -> zbus::Result<()> {
-    let emitter = object.signal_emitter();
-    let connection = emitter.connection();
-    let mut object = object.get_mut().await;
-    let old = object.get_all(server, connection, None, emitter).await?;
-    change(&mut object);
-    let new = object.get_all(server, connection, None, emitter).await?;
-    let changed: HashMap<_, _> = new
-        .iter()
-        .filter(|(name, value)| old.get(*name) != Some(value))
-        .map(|(name, value)| (name.as_str(), Variant::from(value.clone())))
-        .collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Properties::properties_changed(emitter, I::name(), changed, Cow::default()).await
 }

@@ -36,18 +36,19 @@ pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(
     }
     if json {
         let none = Vec::new();
-        let (valid, errors, mappings) = match &result {
+        let (valid, errors, mappings, sriov) = match &result {
             Ok(config) => {
-                let names: Vec<_> = config.policy.mappings.keys().collect();
-                (true, none.as_slice(), names)
+                let mappings: Vec<_> = config.policy.mappings.keys().collect();
+                let sriov = config.policy.sriov.keys().collect();
+                (true, none.as_slice(), mappings, sriov)
             }
-            Err(errors) => (false, errors.diagnostics(), Vec::new()),
+            Err(errors) => (false, errors.diagnostics(), Vec::new(), Vec::new()),
         };
         let files: Vec<_> = sources.iter().map(|source| &source.name).collect();
         print_json(
             out,
             &json!({
-                "valid": valid, "files": files, "mappings": mappings,
+                "valid": valid, "files": files, "mappings": mappings, "sriov": sriov,
                 "errors": errors,
             }),
         )?;
@@ -63,9 +64,14 @@ pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(
             names.join(", ")
         }
     };
-    let mappings = match config.policy.mappings.len() {
+    let mut counts = match config.policy.mappings.len() {
         1 => "1 mapping".to_owned(),
         count => format!("{count} mappings"),
     };
-    Ok(writeln!(out, "{files}: ok, {mappings}")?)
+    match config.policy.sriov.len() {
+        0 => {}
+        1 => counts += ", 1 sriov entry",
+        count => counts += &format!(", {count} sriov entries"),
+    }
+    Ok(writeln!(out, "{files}: ok, {counts}")?)
 }

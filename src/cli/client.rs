@@ -25,7 +25,7 @@ use super::{
     wire::{Properties, addresses, function, stop, take},
 };
 use crate::{
-    bus::api::{FUNCTION, MANAGER, MAPPING, NAME, ROOT},
+    bus::api::{FUNCTION, MANAGER, MAPPING, NAME, ROOT, SRIOV},
     pci::address::Address,
     policy::explain::{Explanation, Target},
 };
@@ -55,6 +55,7 @@ pub(super) struct Status {
     pub(super) generation: u64,
     pub(super) iommu: bool,
     pub(super) mappings: BTreeMap<String, Mapping>,
+    pub(super) pfs: BTreeMap<String, Pf>,
     pub(super) left_over: Vec<String>,
     pub(super) drift: Vec<String>,
 }
@@ -68,6 +69,19 @@ pub(super) struct Mapping {
     pub(super) addresses: Vec<String>,
     /// Who has which of them for themselves.
     pub(super) claims: BTreeMap<String, String>,
+}
+
+/// One PF that is to have VFs.
+#[derive(Debug, Serialize)]
+pub(super) struct Pf {
+    /// The entry of the config.
+    pub(super) sriov: String,
+    pub(super) state: String,
+    pub(super) reason: String,
+    pub(super) driver: String,
+    pub(super) wanted: u16,
+    pub(super) total: u16,
+    pub(super) vfs: Vec<String>,
 }
 
 /// A mapping's state at one moment, for `watch`.
@@ -181,6 +195,7 @@ impl Client {
             generation: take(&mut manager, "Generation")?,
             iommu: take(&mut manager, "Iommu")?,
             mappings: self.mappings().await?,
+            pfs: self.pfs().await?,
             left_over: take(&mut manager, "LeftOver")?,
             drift: take(&mut manager, "Drift")?,
         })
@@ -199,6 +214,23 @@ impl Client {
             mappings.insert(take(&mut one, "Name")?, mapping);
         }
         Ok(mappings)
+    }
+
+    async fn pfs(&self) -> Result<BTreeMap<String, Pf>, Stop> {
+        let mut pfs = BTreeMap::new();
+        for mut one in self.objects(SRIOV).await? {
+            let pf = Pf {
+                sriov: take(&mut one, "Name")?,
+                state: take(&mut one, "State")?,
+                reason: take(&mut one, "Reason")?,
+                driver: take(&mut one, "Driver")?,
+                wanted: take(&mut one, "Wanted")?,
+                total: take(&mut one, "TotalVfs")?,
+                vfs: take(&mut one, "Vfs")?,
+            };
+            pfs.insert(take(&mut one, "Address")?, pf);
+        }
+        Ok(pfs)
     }
 
     /// What is published of each function, as JSON objects.

@@ -47,6 +47,15 @@ pub(super) fn status(status: &Status, screen: Screen) -> String {
         }
         text += &table.render(screen);
     }
+    if !status.pfs.is_empty() {
+        let mut table = Table::new(["SRIOV", "STATE", "PF", "VFS", "WHY"]).states_in(1);
+        for (address, pf) in &status.pfs {
+            let vfs = format!("{} of {}", pf.vfs.len(), pf.wanted);
+            let (name, state) = (pf.sriov.clone(), pf.state.clone());
+            table.row([name, state, address.clone(), vfs, pf.reason.clone()]);
+        }
+        text += &table.render(screen);
+    }
     for (name, mapping) in &status.mappings {
         for (address, owner) in &mapping.claims {
             line(
@@ -110,7 +119,22 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
             line(&mut text, &format!("  {address} although it {reason}"));
         }
     }
-    if plan.mappings.is_empty() {
+    for (address, pf) in &plan.sriov.pfs {
+        line(
+            &mut text,
+            &format!("sriov {}: {address} {}", pf.name, pf.words()),
+        );
+        for (index, settings) in &pf.settings {
+            line(&mut text, &format!("  VF {index}: {settings}"));
+        }
+    }
+    for name in &plan.sriov.absent {
+        line(
+            &mut text,
+            &format!("sriov {name}: no function matches its pf"),
+        );
+    }
+    if plan.mappings.is_empty() && plan.sriov.is_empty() {
         line(&mut text, "the config has no mappings");
     }
     text

@@ -17,6 +17,7 @@ use crate::{
     policy::{
         plan::{MappingPlan, Plan, Verdict, plan_around},
         resolve::Held,
+        sriov::{SriovPlan, Standing},
     },
 };
 
@@ -220,6 +221,7 @@ impl State {
                 }));
             }
         }
+        report_sriov(&self.snapshot.plan.sriov, &snapshot.plan.sriov, effects);
         self.snapshot = Arc::new(snapshot);
         effects.push(Effect::Publish(Arc::clone(&self.snapshot)));
     }
@@ -243,6 +245,27 @@ fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan, released: &BTreeSet
         let bound = mapping.functions.iter().filter(|chosen| chosen.bound);
         let addresses = held.entry(name.clone()).or_default();
         addresses.extend(bound.map(|chosen| chosen.address));
+    }
+}
+
+/// Tells of PFs with which nothing can be done, and of entries without one.
+fn report_sriov(old: &SriovPlan, new: &SriovPlan, effects: &mut Vec<Effect>) {
+    for name in new.absent.difference(&old.absent) {
+        effects.push(Effect::Report(Report::NoPf { name: name.clone() }));
+    }
+    for (address, pf) in &new.pfs {
+        let before = old.pfs.get(address).map(|pf| &pf.standing);
+        match &pf.standing {
+            Standing::Refused(text) | Standing::Waiting(text) if before != Some(&pf.standing) => {
+                effects.push(Effect::Report(Report::VfsNotMade {
+                    pf: *address,
+                    name: pf.name.clone(),
+                    text: text.clone(),
+                    retry_in_secs: None,
+                }));
+            }
+            _ => {}
+        }
     }
 }
 

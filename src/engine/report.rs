@@ -159,6 +159,11 @@ pub enum Report {
         /// Seconds until it is tried again, `None` if something has to change first.
         retry_in_secs: Option<u64>,
     },
+    /// No PF matches an entry of the config.
+    NoPf {
+        /// The entry.
+        name: String,
+    },
     /// VFs were set.
     VfsSet {
         /// Their PF.

@@ -241,6 +241,8 @@ impl Drive for Host {
             | Effect::Remember(_)
             | Effect::Vouch(_)
             | Effect::Withhold { .. }
+            | Effect::MakeVfs { .. }
+            | Effect::SettleVfs { .. }
             | Effect::Restore { .. }
             | Effect::Retake(_)
             | Effect::Answer { .. } => None,

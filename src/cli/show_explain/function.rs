@@ -37,6 +37,15 @@ pub(super) fn function(told: &OfFunction, names: &Names, screen: Screen) -> Stri
         mappings.into_iter(),
         |(name, one)| in_mapping(name, one),
     );
+    if let Some(sriov) = &told.sriov {
+        line(
+            &mut text,
+            &format!("sriov {}: it {}", sriov.name, sriov.clause),
+        );
+        section(&mut text, "", sriov.settings.iter(), |one| {
+            vec![one.clone()]
+        });
+    }
     section(&mut text, "guards", told.guards.iter(), |guard| {
         vec![guarded(guard)]
     });

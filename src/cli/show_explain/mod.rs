@@ -76,7 +76,8 @@ fn picked(pick: &Pick) -> String {
     format!("driver {}: {}", pick.driver, pick.why)
 }
 
-/// A title and what is below it, if there is anything.
+/// A title, unless it stands there already, and what is below it, if there is
+/// anything.
 fn section<T>(
     text: &mut String,
     title: &str,
@@ -84,7 +85,7 @@ fn section<T>(
     lines: impl Fn(T) -> Vec<String>,
 ) {
     let more = items.len().saturating_sub(MOST);
-    if items.len() > 0 {
+    if items.len() > 0 && !title.is_empty() {
         line(text, title);
     }
     for one in items.take(MOST).flat_map(lines) {

@@ -152,6 +152,7 @@ pub fn report(report: &Report) {
         | Report::NotWithholding { .. }
         | Report::VfsMade { .. }
         | Report::VfsNotMade { .. }
+        | Report::NoPf { .. }
         | Report::VfsSet { .. }
         | Report::VfsNotSet { .. } => vfs(report),
         Report::Stuck { address, doing } => tracing::error!(

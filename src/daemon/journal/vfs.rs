@@ -69,6 +69,12 @@ pub(super) fn vfs(report: &Report) {
                 "{pf} of sriov {name} {text}{next}"
             );
         }
+        Report::NoPf { name } => tracing::warn!(
+            MESSAGE_ID = VFS_NOT_MADE,
+            VFIO_SRIOV = name,
+            VFIO_STEP = "plan",
+            "sriov {name} is absent: no function matches its pf"
+        ),
         Report::VfsSet { pf, name, changed } => tracing::info!(
             MESSAGE_ID = VFS_SET,
             VFIO_ADDRESS = %pf,

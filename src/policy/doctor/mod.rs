@@ -15,6 +15,7 @@ mod modules;
 mod overrides;
 mod owners;
 mod proxmox;
+mod sriov;
 
 use std::collections::BTreeSet;
 
@@ -197,6 +198,7 @@ pub fn examine(case: &Case<'_>) -> Vec<Finding> {
         )),
     }
     findings.extend(groups::mappings(case));
+    findings.extend(sriov::all(case));
     findings.extend(groups::groups(case));
     findings.extend(overrides::all(case));
     findings.extend(functions::all(case));

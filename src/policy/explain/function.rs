@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, standing};
+use super::{
+    Against, Brief, Deed, InSriov, Live, Outcome, Standing, Trial, against, picked, sriov, standing,
+};
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
     policy::{
@@ -31,6 +33,9 @@ pub struct OfFunction {
     pub mappings: BTreeMap<String, InMapping>,
     /// The guards that it raises, whatever wants it.
     pub guards: Vec<GuardSeen>,
+    /// What `[sriov]` makes of it, `None` if that says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sriov: Option<InSriov>,
     /// Its IOMMU group.
     pub group: Option<Group>,
     /// What would be done to it.
@@ -142,6 +147,7 @@ pub(super) fn explain(
         protected: holding(&policy.protect, &candidate),
         guards: guards(policy, &mappings, function),
         mappings,
+        sriov: sriov::explain(plan, function),
         group: function.iommu_group.map(|number| Group {
             number,
             members: members(inventory, plan, number, function.address),

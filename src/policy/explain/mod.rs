@@ -7,6 +7,7 @@
 
 mod function;
 mod mapping;
+mod sriov;
 mod trial;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     function::{Group, GuardSeen, InMapping, Member, OfFunction, Relation},
     mapping::{CandidateSeen, Count, Excluded, Near, OfMapping},
+    sriov::InSriov,
     trial::{Outcome, TermTrial, Trial},
 };
 use super::{
