@@ -121,11 +121,13 @@ fn every_command_option_value_and_exit_code_is_there() {
 fn every_key_value_class_and_guard_of_the_config_is_there() {
     // What the config's own messages list as known.
     let wrong = "x = 1\nmatch = [{ x = 1 }]\nexpect = { x = 1 }\n";
+    let sriov = "[sriov.aa]\nx = 1\n[[sriov.aa.vf]]\nx = 1\nlink_state = \"?\"\nvlan = { x = 1 }\n\
+                 [sriov.bb]\npf = { x = 1 }\nvfs = 1\n";
     let settings = ["functions", "driver", "detach", "group"];
     let settings: String = settings.map(|key| format!("{key} = \"?\"\n")).concat();
     let sources = [Source {
         name: "c".to_owned(),
-        text: format!("[x]\n[protect]\nx = 1\n[mapping.aa]\n{wrong}{settings}"),
+        text: format!("[x]\n[protect]\nx = 1\n{sriov}[mapping.aa]\n{wrong}{settings}"),
     }];
     let told = parse(&sources).unwrap_err().to_string();
     let lists = |start: &'static str| -> Vec<String> {
@@ -140,14 +142,14 @@ fn every_key_value_class_and_guard_of_the_config_is_there() {
     let values = lists("is not one of ");
     assert!(values.len() > 7, "{values:?} in {told}");
     // Sections, and what is inside of a value.
-    keys.retain(|key| !matches!(key.as_str(), "mapping" | "protect" | "min" | "max"));
+    let inner = [
+        "mapping", "sriov", "protect", "min", "max", "id", "qos", "protocol",
+    ];
+    keys.retain(|key| !inner.contains(&key.as_str()));
     let page = "vfio-bindd.toml.5";
     describes(page, keys);
     says(page, values);
-    says(
-        page,
-        ["min", "max", "mapping", "protect"].map(str::to_owned),
-    );
+    says(page, inner.map(str::to_owned));
     says(page, ClassPattern::names().map(str::to_owned));
     describes(page, Guard::ALL.iter().map(|guard| guard.name().to_owned()));
 }
@@ -189,7 +191,9 @@ fn every_member_state_and_error_of_the_bus_is_there() {
 
 #[test]
 fn every_field_and_message_of_the_journal_is_there() {
-    let source = file("src/daemon/journal.rs");
+    let source = ["mod", "functions", "vfs"];
+    let source = source.map(|name| file(&format!("src/daemon/journal/{name}.rs")));
+    let source = source.concat();
     let is_id = |id: &String| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
     let mut ids = quoted(&source, |line| line.starts_with("pub const "));
     ids.retain(is_id);
