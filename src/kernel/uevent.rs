@@ -8,6 +8,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
@@ -26,7 +27,8 @@ pub enum Heard {
     Overrun,
 }
 
-/// The kernel's uevents of the pci subsystem.
+/// The kernel's uevents of the pci subsystem, and of network interfaces: udev gives
+/// one its name after its function's driver came, and only that event tells.
 ///
 /// Not `Send`, as libudev is not: it lives in the daemon's main task.
 pub struct Monitor {
@@ -45,6 +47,7 @@ impl Monitor {
     pub fn open() -> io::Result<Self> {
         let socket = MonitorBuilder::new_kernel()?
             .match_subsystem("pci")?
+            .match_subsystem("net")?
             .listen()?;
         let readable = watch(&socket)?;
         Ok(Self { socket, readable })
@@ -77,16 +80,27 @@ impl Monitor {
                 let lost = error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
                 return lost.then_some(Heard::Overrun);
             };
-            let name = event.sysname().to_str().unwrap_or_default();
-            let Ok(address) = name.parse() else {
-                continue;
-            };
-            return Some(match event.event_type() {
-                EventType::Remove => Heard::Removed(address),
-                _ => Heard::Changed(address),
-            });
+            let heard = heard(event.syspath(), event.event_type());
+            if heard.is_some() {
+                return heard;
+            }
         }
     }
+}
+
+/// What an event at this place in sysfs says, `None` if that is nothing of a PCI
+/// function.
+fn heard(place: &Path, kind: EventType) -> Option<Heard> {
+    let address = |place: &Path| place.file_name()?.to_str()?.parse().ok();
+    if let Some(address) = address(place) {
+        return Some(match kind {
+            EventType::Remove => Heard::Removed(address),
+            _ => Heard::Changed(address),
+        });
+    }
+    // .../0000:3b:00.0/net/enp59s0f0
+    let above = place.parent().filter(|above| above.ends_with("net"))?;
+    address(above.parent()?).map(Heard::Changed)
 }
 
 #[expect(
@@ -98,4 +112,29 @@ fn watch(socket: &MonitorSocket) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the duplicate is owned by the `AsyncFd` from here on, always
     // names itself by the same number, and is closed only with it.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_speaks_for_the_function_that_it_is_of() {
+        let pf: Address = "0000:3b:00.0".parse().unwrap();
+        let at = "/sys/devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0";
+        for (place, kind, wanted) in [
+            ("", EventType::Add, Some(Heard::Changed(pf))),
+            ("", EventType::Remove, Some(Heard::Removed(pf))),
+            ("/net/eth0", EventType::Add, Some(Heard::Changed(pf))),
+            ("/net/eth0", EventType::Remove, Some(Heard::Changed(pf))),
+            ("/virtio0/net/eth0", EventType::Add, None),
+            ("/net", EventType::Add, None),
+        ] {
+            let place = format!("{at}{place}");
+            assert_eq!(heard(Path::new(&place), kind), wanted, "{place}");
+        }
+        for place in ["/sys/devices/virtual/net/tap0", "/", ""] {
+            assert_eq!(heard(Path::new(place), EventType::Add), None);
+        }
+    }
 }

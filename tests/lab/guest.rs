@@ -141,11 +141,12 @@ impl Guest {
         self.installed = false;
     }
 
-    /// The address of a function of the card behind a port.
+    /// The address of a function of the card behind a port, of which it is the one
+    /// device; VFs have other device numbers.
     pub(crate) fn behind(&mut self, port: Port, function: u8) -> Result<String> {
         let bridge = port.bridge();
         self.ok(&format!(
-            "cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:??.{function}"
+            "cd /sys/bus/pci/devices/{bridge} && ls -d [0-9a-f]*:??:00.{function}"
         ))
     }
 
