@@ -95,6 +95,8 @@ let
               max = 4;
             };
             take = 1;
+            prefer_numa = 1;
+            placement = "spread";
             partial = true;
             driver = "auto";
             detach = "never";

@@ -155,8 +155,15 @@ let
         }
       )) "How many must match; otherwise none is bound.";
       take = unset (types.either types.ints.positive (types.enum [ "all" ])) ''
-        How many of them are taken, in the order of their addresses.
+        How many of them are taken, in the order of their addresses unless `prefer_numa` or
+        `placement` says otherwise.
       '';
+      prefer_numa = unset types.ints.unsigned "The NUMA node whose functions are taken and claimed first.";
+      placement = unset (types.enum [
+        "address"
+        "spread"
+        "pack"
+      ]) "Which are taken and claimed first among equals: as far from one another as can be, or as near.";
       partial = unset types.bool "Whether the rest is bound where some are refused.";
       driver = unset (types.enum drivers) ''
         The driver to bind to; `"auto"` is the vfio variant driver that is made for the function.

@@ -179,9 +179,9 @@ impl Manager {
     }
 
     /// As Claim, with options: count u or addresses as (these functions),
-    /// prefer-numa u (a node whose functions come first), and one of pid u,
-    /// ttl-usec t and caller b, with whose end the claim ends: a process, a
-    /// time, the caller's connection.
+    /// prefer-numa u (a node whose functions come first), placement s (spread,
+    /// pack or address), and one of pid u, ttl-usec t and caller b, with whose end
+    /// the claim ends: a process, a time, the caller's connection.
     #[zbus(out_args("addresses"))]
     async fn claim_with(
         &self,

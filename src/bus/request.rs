@@ -19,6 +19,7 @@ use crate::{
         undo::Unrestored,
     },
     pci::address::Address,
+    policy::placement::Placement,
 };
 
 /// What callers want the daemon to do.
@@ -66,6 +67,8 @@ pub struct Wish {
     pub share: Share,
     /// The NUMA node whose functions come first.
     pub prefer_numa: Option<u32>,
+    /// How they are chosen among equals.
+    pub placement: Option<Placement>,
     /// How long.
     pub lasts: Lasts,
 }

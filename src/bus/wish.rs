@@ -10,7 +10,7 @@ use super::{
     api::BusError,
     request::{Lasts, Wish},
 };
-use crate::engine::claims::Share;
+use crate::{engine::claims::Share, policy::placement::Placement};
 
 /// An owner's name is shown in one line.
 const LONGEST_OWNER: usize = 255;
@@ -49,6 +49,7 @@ pub(super) fn wish(
         uid: caller.uid,
         share: Share::All,
         prefer_numa: None,
+        placement: None,
         lasts: Lasts::UntilReleased,
     };
     let (mut shares, mut lasts) = (Vec::new(), Vec::new());
@@ -63,6 +64,7 @@ pub(super) fn wish(
                 shares.push(Share::These(addresses));
             }
             "prefer-numa" => wish.prefer_numa = Some(number(&name, value)?),
+            "placement" => wish.placement = Some(placement(&typed::<String>(&name, "s", value)?)?),
             "pid" => lasts.push(Lasts::Process(number(&name, value)?)),
             "ttl-usec" => {
                 let time = typed(&name, "t", value)?;
@@ -78,8 +80,8 @@ pub(super) fn wish(
             }
             _ => {
                 return Err(BusError::InvalidArgument(format!(
-                    "there is no option '{name}'; there are count, addresses, prefer-numa, pid, \
-                     ttl-usec and caller"
+                    "there is no option '{name}'; there are count, addresses, prefer-numa, \
+                     placement, pid, ttl-usec and caller"
                 )));
             }
         }
@@ -111,6 +113,18 @@ pub(super) fn named(owner: &str) -> Result<(), BusError> {
         return Ok(());
     };
     Err(invalid("owner", wrong))
+}
+
+fn placement(text: &str) -> Result<Placement, BusError> {
+    let mut known = Placement::ALL.into_iter();
+    let found = known.find_map(|(name, placement)| (name == text).then_some(placement));
+    found.ok_or_else(|| {
+        let names = Placement::ALL.map(|(name, _)| name).join(", ");
+        invalid(
+            "placement",
+            &format!("is '{text}', and has to be one of {names}"),
+        )
+    })
 }
 
 fn number(name: &str, value: OwnedVariant) -> Result<u32, BusError> {
@@ -165,10 +179,12 @@ mod tests {
         let wish = asked(&[
             ("count", 2_u32.into()),
             ("prefer-numa", 1_u32.into()),
+            ("placement", "spread".into()),
             ("ttl-usec", 5_000_000_u64.into()),
         ])
         .unwrap();
         assert_eq!((wish.share, wish.prefer_numa), (Share::Devices(2), Some(1)));
+        assert_eq!(wish.placement, Some(Placement::Spread));
         assert_eq!(wish.lasts, Lasts::For(Duration::from_secs(5)));
         let wish = asked(&[
             ("addresses", vec!["0000:01:00.0"].into()),
@@ -196,6 +212,10 @@ mod tests {
             (
                 vec![("count", "2".into())],
                 "count is of the D-Bus type 's'",
+            ),
+            (
+                vec![("placement", "near".into())],
+                "placement is 'near', and has to be one of address, spread, pack",
             ),
             (vec![("pid", 4_i32.into())], "pid is of the D-Bus type 'i'"),
             (

@@ -99,6 +99,9 @@ pub(super) fn plan(plan: &Plan, inventory: &Inventory, names: &Names, screen: Sc
             let what = describe(chosen.address, inventory, names);
             line(&mut text, &format!("  {} {what}", chosen.address));
             line(&mut text, &format!("      chosen by {}", chosen.why));
+            if let Some(placed) = &chosen.placed {
+                line(&mut text, &format!("      preferred: {}", placed.why));
+            }
             if let Some(pick) = &chosen.driver {
                 let (driver, why) = (&pick.driver, &pick.why);
                 line(&mut text, &format!("      driver {driver}: {why}"));

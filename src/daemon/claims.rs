@@ -109,6 +109,7 @@ impl Claims {
             uid: wish.uid,
             share: wish.share,
             prefer_numa: wish.prefer_numa,
+            placement: wish.placement,
             lifetime,
         };
         Some(Event::Claim { asker, asked })

@@ -162,6 +162,14 @@ impl View<'_> {
                     0 => {}
                     count => reasons.push(format!("{count} without a variant driver")),
                 }
+                let far = |one: &&Chosen| one.placed.as_ref().is_some_and(|placed| placed.far);
+                match (
+                    plan.functions.iter().filter(far).count(),
+                    mapping.preference.numa,
+                ) {
+                    (0, _) | (_, None) => {}
+                    (count, Some(node)) => reasons.push(format!("{count} not on node {node}")),
+                }
                 (MappingState::Bound, reasons.join(", "))
             }
             (FunctionState::Stuck, reason) => (MappingState::Stuck, reason),

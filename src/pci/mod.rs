@@ -6,4 +6,5 @@ pub mod address;
 pub mod function;
 pub mod id;
 pub mod inventory;
+pub mod topology;
 pub mod usage;

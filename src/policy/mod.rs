@@ -15,6 +15,7 @@ pub mod model;
 pub mod ownership;
 pub mod pattern;
 pub mod pin;
+pub mod placement;
 pub mod plan;
 pub mod resolve;
 pub mod selector;

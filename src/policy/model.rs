@@ -7,7 +7,9 @@ use std::{
     fmt,
 };
 
-use super::{guard::Guard, ownership::Ownership, selector::Selector, sriov::Sriov};
+use super::{
+    guard::Guard, ownership::Ownership, placement::Preference, selector::Selector, sriov::Sriov,
+};
 
 /// The driver that functions are bound to unless a mapping says otherwise.
 pub const VFIO_PCI: &str = "vfio-pci";
@@ -81,8 +83,10 @@ pub struct Mapping {
     pub extent: Extent,
     /// How many devices must match.
     pub expect: Expect,
-    /// How many of them are taken, in the order of their addresses.
+    /// How many of them are taken, those that are preferred first.
     pub take: Option<u32>,
+    /// Which ones are preferred, by `take` and by claims that do not say it.
+    pub preference: Preference,
     /// The wanted driver.
     pub driver: DriverChoice,
     /// What may happen to a native driver that came first.

@@ -1,15 +1,17 @@
 //! Resolve: which functions each mapping chooses, before anybody asks whether
 //! they may be taken.
 //!
-//! Same inventory, same policy, same answer: in the order of the addresses,
-//! and what a mapping held already stays in it. Never looks at guards, so that
-//! the choice does not hang on a passing state of the host.
+//! Same inventory, same policy, same answer: in the order of the addresses
+//! unless a mapping prefers another one (`placement`), and what a mapping held
+//! already stays in it. Never looks at guards, so that the choice does not hang
+//! on a passing state of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     guard::is_bridge,
     model::{Extent, GroupRule, Mapping, Policy},
+    placement::{self, Placed},
     selector::{Answer, Candidate, Selector},
 };
 use crate::pci::{address::Address, function::Function, inventory::Inventory};
@@ -38,6 +40,9 @@ pub struct Choice {
     /// The selector that chose it, or the function whose slot or IOMMU group it
     /// is in.
     pub why: String,
+    /// Why it and not another one that matches as well, where the mapping has a
+    /// preference and takes a part.
+    pub placed: Option<Placed>,
     /// Whether it is only taken because its IOMMU group is.
     pub companion: bool,
 }
@@ -99,6 +104,7 @@ fn add_companions(
                     companions.entry(*address).or_insert_with(|| Choice {
                         address: *address,
                         why: format!("same IOMMU group as {}", choice.address),
+                        placed: None,
                         companion: true,
                     });
                 }
@@ -168,14 +174,46 @@ fn one(
         return wrong;
     }
     if let Some(take) = mapping.take {
+        let take = usize::try_from(take).unwrap_or(usize::MAX);
         let holds = |device: &Vec<Choice>| device.iter().any(|one| held.contains(&one.address));
-        // A stable sort: held devices first, each part in address order.
-        devices.sort_by_key(|device| !holds(device));
-        devices.truncate(usize::try_from(take).unwrap_or(usize::MAX));
+        if mapping.preference.is_none() {
+            // A stable sort: held devices first, each part in address order.
+            devices.sort_by_key(|device| !holds(device));
+            devices.truncate(take);
+        } else if devices.len() > take {
+            devices = preferred(mapping, inventory, &devices, holds, take);
+        }
     }
     let mut chosen: Vec<_> = devices.into_iter().flatten().collect();
     chosen.sort_by_key(|choice| choice.address);
     Resolution::Chosen(chosen)
+}
+
+/// The `take` devices that the mapping prefers.
+fn preferred(
+    mapping: &Mapping,
+    inventory: &Inventory,
+    devices: &[Vec<Choice>],
+    holds: impl Fn(&Vec<Choice>) -> bool,
+    take: usize,
+) -> Vec<Vec<Choice>> {
+    let of = |device: &Vec<Choice>| {
+        let functions = device.iter().filter_map(|one| inventory.get(one.address));
+        functions.collect::<Vec<_>>()
+    };
+    let places = devices.iter().map(|device| (of(device), holds(device)));
+    let places: Vec<_> = places.collect();
+    let taken = placement::take(&places, mapping.preference, take);
+    let chosen = taken.into_iter().filter_map(|at| devices.get(at).cloned());
+    let mut chosen: Vec<_> = chosen.collect();
+    let all: Vec<_> = places.into_iter().flat_map(|(device, _)| device).collect();
+    let addresses = chosen.iter().flatten().map(|one| one.address).collect();
+    for choice in chosen.iter_mut().flatten() {
+        let function = inventory.get(choice.address);
+        choice.placed = function
+            .map(|function| placement::words(mapping.preference, function, &all, &addresses));
+    }
+    chosen
 }
 
 /// The selector of `mapping` that chooses the candidate, unless one excludes
@@ -224,6 +262,7 @@ fn devices(
     let choice = |(address, selector): &(Address, &Selector)| Choice {
         address: *address,
         why: selector.to_string(),
+        placed: None,
         companion: false,
     };
     if mapping.extent == Extent::Matched {
@@ -248,6 +287,7 @@ fn devices(
                 Ok(None) => device.push(Choice {
                     address,
                     why: format!("same slot as {}", first(&matched, address)),
+                    placed: None,
                     companion: false,
                 }),
                 Err(Unknown) => {

@@ -11,7 +11,10 @@ use vfio_bindd::{
         target::Target,
     },
     pci::{address::Address, function::Function},
-    policy::model::{Extent, Mapping, Policy},
+    policy::{
+        model::{Extent, Mapping, Policy},
+        placement::{Placement, Preference},
+    },
 };
 
 use crate::{
@@ -56,6 +59,7 @@ fn asked(owner: &str, share: Share) -> Asked {
         uid: 0,
         share,
         prefer_numa: None,
+        placement: None,
         lifetime: Lifetime::Released,
     }
 }
@@ -197,6 +201,57 @@ fn a_node_is_preferred_and_not_insisted_on() {
         ..asked("b", Share::Devices(2))
     };
     assert_eq!(claim(&mut host, rest), Ok(vec![place(2), place(9)]));
+}
+
+/// The mapping's own preference holds where a claim says nothing.
+#[test]
+fn a_claim_is_spread_or_packed_as_it_or_its_mapping_says() {
+    let preference = Preference {
+        numa: Some(0),
+        placement: Placement::Spread,
+    };
+    let mapping = Mapping {
+        preference,
+        ..all_nics()
+    };
+    let mut host = started(ten(), &policy([("m", mapping)]));
+    let with = |owner: &str, numa, placement| Asked {
+        prefer_numa: numa,
+        placement,
+        ..asked(owner, Share::Devices(2))
+    };
+    assert_eq!(
+        claim(&mut host, with("a", None, None)),
+        Ok(vec![place(2), place(4)])
+    );
+    assert_eq!(
+        claim(&mut host, with("b", Some(1), None)),
+        Ok(vec![place(1), place(3)])
+    );
+    // Three are left on each node: who has some gets the rest beside it.
+    let packed = Some(Placement::Pack);
+    assert_eq!(
+        claim(&mut host, with("c", Some(1), packed)),
+        Ok(vec![place(5), place(7)])
+    );
+    let more = Asked {
+        share: Share::Devices(3),
+        ..with("c", Some(1), packed)
+    };
+    assert_eq!(
+        claim(&mut host, more),
+        Ok(vec![place(5), place(7), place(9)])
+    );
+    let mut host = ten_nics();
+    let spread = |owner| with(owner, None, Some(Placement::Spread));
+    assert_eq!(claim(&mut host, spread("a")), Ok(vec![place(1), place(2)]));
+    let one = |owner| Asked {
+        share: Share::Devices(1),
+        ..spread(owner)
+    };
+    // Where others have the fewest.
+    assert_eq!(claim(&mut host, one("b")), Ok(vec![place(3)]));
+    assert_eq!(claim(&mut host, one("c")), Ok(vec![place(4)]));
 }
 
 #[test]

@@ -123,6 +123,7 @@ pub(crate) fn mapping(terms: Vec<Term>) -> Mapping {
         extent: Extent::Matched,
         expect: Expect::default(),
         take: None,
+        preference: vfio_bindd::policy::placement::Preference::default(),
         driver: DriverChoice::VfioPci,
         detach: Detach::Idle,
         group: GroupRule::Refuse,

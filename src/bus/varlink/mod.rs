@@ -269,6 +269,7 @@ fn wish(claim: Claim) -> Result<Wish, BusError> {
         uid: 0,
         share: these.map_or(Share::All, Share::These),
         prefer_numa: None,
+        placement: None,
         lasts,
     })
 }

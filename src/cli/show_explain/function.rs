@@ -139,6 +139,8 @@ fn in_mapping(name: &str, one: &InMapping) -> Vec<String> {
         }
     }
     lines.extend(against(&one.against));
+    let placed = one.placed.iter();
+    lines.extend(placed.map(|placed| format!("  preferred: {}", placed.why)));
     lines.extend(one.picked.iter().map(|pick| format!("  {}", picked(pick))));
     let held_up = one.standing == Some(Standing::Chosen) && one.verdict != Verdict::Ready;
     if held_up && !one.reason.is_empty() {

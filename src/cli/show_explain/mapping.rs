@@ -51,6 +51,8 @@ pub(super) fn mapping(told: &OfMapping, names: &Names, screen: Screen) -> String
             None => {}
         }
         lines.push(became);
+        let placed = one.placed.iter();
+        lines.extend(placed.map(|placed| format!("  preferred: {}", placed.why)));
         lines.extend(one.picked.iter().map(|pick| format!("  {}", picked(pick))));
         lines.extend(one.against.iter().map(|one| format!("  {}", spoken(one))));
         lines

@@ -24,7 +24,10 @@ use self::{
 use super::{event::Effect, report::Report, snapshot::MappingState, state::State};
 use crate::{
     pci::{address::Address, inventory::Inventory},
-    policy::model::Extent,
+    policy::{
+        model::{Extent, Mapping},
+        placement::{Placement, Preference},
+    },
 };
 
 /// What somebody wants to have.
@@ -38,8 +41,10 @@ pub struct Asked {
     pub uid: u32,
     /// Which of it.
     pub share: Share,
-    /// The NUMA node whose functions come first.
+    /// The NUMA node whose functions come first, `None` for the mapping's.
     pub prefer_numa: Option<u32>,
+    /// How they are chosen among equals, `None` for the mapping's way.
+    pub placement: Option<Placement>,
     /// When the claim ends by itself.
     pub lifetime: Lifetime,
 }
@@ -218,7 +223,7 @@ impl State {
         let units = self.units_of(&asked.mapping, inventory);
         let own = self.claims.book.of(&asked.owner, &asked.mapping);
         let is_own = |address: &Address| own.is_some_and(|own| own.addresses.contains(address));
-        let taken = |unit: &Unit| {
+        let taken = |unit: &Unit<'_>| {
             let mut addresses = unit.addresses.iter().filter(|address| !is_own(address));
             addresses.find_map(|address| match self.claims.book.holder(*address) {
                 // Of another mapping that has it, too.
@@ -232,7 +237,13 @@ impl State {
                 }
             })
         };
-        let chosen = pick(asked, &units, is_own, taken)?;
+        let settings = self.settings_of(&asked.mapping);
+        let default = settings.map_or_else(Preference::default, |settings| settings.preference);
+        let preference = Preference {
+            numa: asked.prefer_numa.or(default.numa),
+            placement: asked.placement.unwrap_or(default.placement),
+        };
+        let chosen = pick(asked, preference, &units, is_own, taken)?;
         if let Some(own) =
             own.filter(|own| own.addresses == chosen && own.lifetime == asked.lifetime)
         {
@@ -248,9 +259,12 @@ impl State {
         }))
     }
 
-    fn units_of(&self, mapping: &str, inventory: &Inventory) -> Vec<Unit> {
-        let policy = self.policy.as_ref();
-        let settings = policy.and_then(|policy| policy.mappings.get(mapping));
+    fn settings_of(&self, mapping: &str) -> Option<&Mapping> {
+        self.policy.as_ref()?.mappings.get(mapping)
+    }
+
+    fn units_of<'a>(&self, mapping: &str, inventory: &'a Inventory) -> Vec<Unit<'a>> {
+        let settings = self.settings_of(mapping);
         let by_slot = settings.is_some_and(|settings| settings.extent == Extent::Slot);
         let plan = self.snapshot.plan.mappings.get(mapping);
         let chosen = plan.iter().flat_map(|plan| &plan.functions);

@@ -6,15 +6,19 @@ use super::{
     Asked, Share, Unclaimed,
     units::{Unit, choose},
 };
-use crate::pci::address::Address;
+use crate::{
+    pci::address::Address,
+    policy::placement::{Hand, Piece, Preference, arrange},
+};
 
-/// The functions that somebody gets. What they have already they keep first;
-/// `taken` says of a unit why it is not to be had.
+/// The functions that somebody gets. What they have already they keep first, then
+/// comes what is preferred; `taken` says of a unit why it is not to be had.
 pub(super) fn pick(
     asked: &Asked,
-    units: &[Unit],
+    preference: Preference,
+    units: &[Unit<'_>],
     is_own: impl Fn(&Address) -> bool,
-    taken: impl Fn(&Unit) -> Option<String>,
+    taken: impl Fn(&Unit<'_>) -> Option<String>,
 ) -> Result<BTreeSet<Address>, Unclaimed> {
     let mapping = &asked.mapping;
     let devices: usize = units.iter().map(|unit| unit.devices).sum();
@@ -30,18 +34,24 @@ pub(super) fn pick(
             "mapping '{mapping}' has {devices} devices, and {wanted} were asked for"
         )));
     }
-    let (mut free, mut why) = (Vec::new(), Vec::new());
-    for unit in units {
-        match taken(unit) {
-            None => free.push(unit.clone()),
-            Some(text) => why.push(text),
+    let mut why = Vec::new();
+    let pieces = units.iter().map(|unit| {
+        let text = taken(unit);
+        let hand = match &text {
+            Some(_) => Hand::Others,
+            None if unit.addresses.iter().any(&is_own) => Hand::Own,
+            None => Hand::Free,
+        };
+        why.extend(text);
+        Piece {
+            functions: unit.functions.clone(),
+            devices: unit.devices,
+            hand,
         }
-    }
-    // Stable: among equals the order of the addresses stays.
-    free.sort_by_key(|unit| {
-        let near = asked.prefer_numa.is_some_and(|node| unit.is_on(node));
-        (!unit.addresses.iter().any(&is_own), !near)
     });
+    let pieces: Vec<_> = pieces.collect();
+    let order = arrange(&pieces, preference, wanted).into_iter();
+    let free: Vec<_> = order.filter_map(|at| units.get(at)).collect();
     let chosen = if asked.share == Share::All && !why.is_empty() {
         None
     } else {
@@ -57,8 +67,8 @@ pub(super) fn pick(
 fn these(
     mapping: &str,
     addresses: &BTreeSet<Address>,
-    units: &[Unit],
-    taken: impl Fn(&Unit) -> Option<String>,
+    units: &[Unit<'_>],
+    taken: impl Fn(&Unit<'_>) -> Option<String>,
 ) -> Result<BTreeSet<Address>, Unclaimed> {
     let of = |address: &Address| units.iter().find(|unit| unit.addresses.contains(address));
     let mut chosen = BTreeSet::new();

@@ -6,24 +6,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::pci::{address::Address, function::Function};
+use crate::{
+    pci::{address::Address, function::Function},
+    policy::placement::together,
+};
 
 /// Functions that go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unit {
+pub(super) struct Unit<'a> {
     /// In the order of their addresses.
     pub(super) addresses: BTreeSet<Address>,
     /// How many devices of the mapping they are.
     pub(super) devices: usize,
-    /// The NUMA nodes that they are on.
-    nodes: BTreeSet<u32>,
-}
-
-impl Unit {
-    /// Whether some of it is on this NUMA node.
-    pub(super) fn is_on(&self, node: u32) -> bool {
-        self.nodes.contains(&node)
-    }
+    /// The functions themselves, in the same order.
+    pub(super) functions: Vec<&'a Function>,
 }
 
 /// A function of a mapping, and whether it counts as one of its devices.
@@ -34,32 +30,19 @@ pub(super) struct Member<'a> {
     pub(super) companion: bool,
 }
 
-/// The units of a mapping, in the order of their first addresses. With
-/// `by_slot`, a slot is one device.
-pub(super) fn units(members: &[Member<'_>], by_slot: bool) -> Vec<Unit> {
-    let mut sets: Vec<Vec<Member<'_>>> = Vec::new();
-    for member in members {
-        let joins =
-            |set: &[Member<'_>]| set.iter().any(|other| go_together(member, other, by_slot));
-        let (joined, mut rest): (Vec<_>, Vec<_>) =
-            sets.into_iter().partition(|set| joins(set.as_slice()));
-        let mut set: Vec<_> = joined.into_iter().flatten().collect();
-        set.push(*member);
-        rest.push(set);
-        sets = rest;
-    }
-    let mut units: Vec<_> = sets.iter().map(|set| unit(set, by_slot)).collect();
-    units.sort_by_key(|unit| unit.addresses.first().copied());
-    units
+/// The units of a mapping, in the order of their first addresses, for members in
+/// that order. With `by_slot`, a slot is one device.
+pub(super) fn units<'a>(members: &[Member<'a>], by_slot: bool) -> Vec<Unit<'a>> {
+    let functions: Vec<_> = members.iter().map(|member| member.function).collect();
+    let sets = together(&functions, by_slot).into_iter();
+    let units = sets.map(|set| {
+        let of = set.into_iter().filter_map(|at| members.get(at));
+        unit(&of.copied().collect::<Vec<_>>(), by_slot)
+    });
+    units.collect()
 }
 
-fn go_together(one: &Member<'_>, other: &Member<'_>, by_slot: bool) -> bool {
-    let (one, other) = (one.function, other.function);
-    (by_slot && one.address.slot() == other.address.slot())
-        || (one.iommu_group.is_some() && one.iommu_group == other.iommu_group)
-}
-
-fn unit(members: &[Member<'_>], by_slot: bool) -> Unit {
+fn unit<'a>(members: &[Member<'a>], by_slot: bool) -> Unit<'a> {
     let functions = members.iter().map(|member| member.function);
     let counted = members.iter().filter(|member| !member.companion);
     let devices = if by_slot {
@@ -71,14 +54,14 @@ fn unit(members: &[Member<'_>], by_slot: bool) -> Unit {
     Unit {
         addresses: functions.clone().map(|one| one.address).collect(),
         devices,
-        nodes: functions.filter_map(|one| one.numa_node).collect(),
+        functions: functions.collect(),
     }
 }
 
 /// Of these units, in this order, `count` devices. A unit is never split: where
 /// none fits what is left to take, the smallest that has as many is taken whole.
 /// `None` if they have too few.
-pub(super) fn choose(units: &[Unit], count: usize) -> Option<BTreeSet<Address>> {
+pub(super) fn choose(units: &[&Unit<'_>], count: usize) -> Option<BTreeSet<Address>> {
     let mut chosen = BTreeSet::new();
     let mut left = count;
     let mut rest = Vec::new();

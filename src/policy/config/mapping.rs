@@ -13,6 +13,7 @@ use crate::policy::{
     guard::Guard,
     model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, VFIO_DRIVERS},
     ownership::Ownership,
+    placement::{Placement, Preference},
 };
 
 /// The keys of a mapping.
@@ -23,6 +24,8 @@ const KEYS: &[&str] = &[
     "functions",
     "expect",
     "take",
+    "prefer_numa",
+    "placement",
     "driver",
     "detach",
     "group",
@@ -66,6 +69,7 @@ pub(super) fn mapping(
         extent: Extent::default(),
         expect: Expect::default(),
         take: None,
+        preference: Preference::default(),
         driver: DriverChoice::default(),
         detach: Detach::default(),
         group: GroupRule::default(),
@@ -96,6 +100,11 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         }
         "expect" => mapping.expect = expect(reader, value).unwrap_or_default(),
         "take" => mapping.take = take(reader, value),
+        "prefer_numa" => mapping.preference.numa = reader.number(name, value, 0),
+        "placement" => {
+            let placement = reader.word(name, value, &Placement::ALL);
+            mapping.preference.placement = placement.unwrap_or_default();
+        }
         "driver" => mapping.driver = driver(reader, value).unwrap_or_default(),
         "detach" => {
             let known = [("idle", Detach::Idle), ("never", Detach::Never)];

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Against, Brief, Deed, InSriov, Live, Outcome, Standing, Trial, against, picked, sriov, standing,
+    Against, Brief, Deed, InSriov, Live, Outcome, Standing, Trial, against, picked, placed, sriov,
+    standing,
 };
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
@@ -14,6 +15,7 @@ use crate::{
         guard::{is_bridge, static_objections, usage_objections},
         judge::keeps_group,
         model::{Extent, Mapping, Policy},
+        placement::Placed,
         plan::{MappingPlan, Plan, Verdict},
         resolve::wanted,
         selector::{Candidate, Selector},
@@ -64,6 +66,9 @@ pub struct InMapping {
     /// Which driver it gets here, where the mapping leaves that open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picked: Option<Pick>,
+    /// Why it was preferred, where the mapping takes a part of what matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
     /// What becomes of the mapping as a whole.
     pub verdict: Verdict,
     /// One clause why.
@@ -195,6 +200,7 @@ fn in_mapping(
         why,
         against: against(planned, address),
         picked: picked(planned, address),
+        placed: placed(planned, address),
         verdict: planned.verdict,
         reason: planned.reason.clone(),
     }

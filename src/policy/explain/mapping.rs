@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, standing};
+use super::{
+    Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, placed, standing,
+};
 use crate::{
     pci::{address::Address, function::Function, inventory::Inventory},
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping},
+        placement::{Placed, Placement},
         plan::{MappingPlan, Plan, Verdict},
         resolve::{first_match, wanted},
         selector::{Candidate, Selector},
@@ -80,6 +83,9 @@ pub struct CandidateSeen {
     /// Which driver it gets, where the mapping leaves that open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picked: Option<Pick>,
+    /// Why it was preferred, where the mapping takes a part of what matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
     /// Whether the wanted driver has it.
     pub bound: bool,
 }
@@ -165,6 +171,7 @@ pub(super) fn explain(
                 why,
                 against: against(planned, address),
                 picked: picked(planned, address),
+                placed: placed(planned, address),
                 bound: is_content(mapping.driver, function.driver.as_deref()),
             });
             continue;
@@ -245,6 +252,17 @@ fn settings(mapping: &Mapping) -> BTreeMap<String, String> {
             ),
         ),
         ("take", mapping.take.map(|take| take.to_string())),
+        (
+            "prefer_numa",
+            mapping.preference.numa.map(|node| node.to_string()),
+        ),
+        (
+            "placement",
+            changed(
+                mapping.preference.placement != Placement::default(),
+                mapping.preference.placement.as_str(),
+            ),
+        ),
         (
             "driver",
             changed(

@@ -23,6 +23,7 @@ pub use self::{
 use super::{
     guard::Refusal,
     model::Policy,
+    placement::Placed,
     plan::{Action, MappingPlan, Plan, Verdict},
     variant::Pick,
 };
@@ -264,10 +265,16 @@ fn standing(planned: &MappingPlan, address: Address) -> (Standing, String) {
     let chooses = !planned.functions.is_empty() || !planned.refusals.is_empty();
     match planned.verdict {
         _ if !chooses => (Standing::NotChosen, planned.reason.clone()),
-        _ if !planned.chooses(address) => (
-            Standing::NotChosen,
-            "'take' is reached without it".to_owned(),
-        ),
+        _ if !planned.chooses(address) => {
+            let placed = planned.functions.iter().any(|one| one.placed.is_some());
+            let others = if placed {
+                ", and others are preferred"
+            } else {
+                ""
+            };
+            let why = format!("'take' is reached without it{others}");
+            (Standing::NotChosen, why)
+        }
         Verdict::Refused => (Standing::Refused, String::new()),
         _ => (Standing::PassedOver, String::new()),
     }
@@ -277,6 +284,13 @@ fn standing(planned: &MappingPlan, address: Address) -> (Standing, String) {
 fn picked(planned: &MappingPlan, address: Address) -> Option<Pick> {
     let mut chosen = planned.functions.iter();
     chosen.find(|one| one.address == address)?.driver.clone()
+}
+
+/// Why the function at `address` was preferred to others in a mapping that takes a
+/// part of what matches.
+fn placed(planned: &MappingPlan, address: Address) -> Option<Placed> {
+    let mut chosen = planned.functions.iter();
+    chosen.find(|one| one.address == address)?.placed.clone()
 }
 
 /// What speaks, or spoke, against the function at `address` in a mapping.

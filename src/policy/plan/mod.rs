@@ -111,6 +111,7 @@ fn given_back(
         Chosen {
             address: choice.address,
             why: choice.why.clone(),
+            placed: choice.placed.clone(),
             companion: choice.companion,
             bound: is_content(mapping.driver, driver),
             driver: function.and_then(|function| left_open(mapping, function)),
@@ -160,6 +161,7 @@ fn one(
             plan.functions.push(Chosen {
                 address: choice.address,
                 why: choice.why.clone(),
+                placed: choice.placed.clone(),
                 bound: verdict.bound,
                 companion: choice.companion,
                 driver: judge

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pci::{address::Address, id::PciId},
-    policy::{guard::Refusal, ownership::Ownership, sriov::SriovPlan, variant::Pick},
+    policy::{
+        guard::Refusal, ownership::Ownership, placement::Placed, sriov::SriovPlan, variant::Pick,
+    },
 };
 
 /// What is to be done, and what is refused.
@@ -96,6 +98,10 @@ pub struct Chosen {
     pub address: Address,
     /// What chose it.
     pub why: String,
+    /// Why it and not another one that matches as well, where the mapping has a
+    /// preference and takes a part of what matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
     /// Whether the wanted driver has it already.
     pub bound: bool,
     /// Which driver, where the mapping leaves that open (`driver = "auto"`).
