@@ -16,11 +16,11 @@ use zbus::Variant;
 use super::{
     args::Claim,
     client::Client,
-    commands::print_addresses,
     exit::{Exit, Stop},
+    resolve::print_addresses,
     wire,
 };
-use crate::pci::address::Address;
+use crate::{pci::address::Address, policy::placement::Placement};
 
 /// How often it is asked again for functions that others have.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -86,6 +86,7 @@ async fn once(
         count: wanted.count,
         addresses: wanted.addresses.clone(),
         prefer_numa: wanted.prefer_numa,
+        placement: wanted.placement,
         pid: wanted.pid,
         ttl: wanted.ttl,
     };
@@ -99,6 +100,7 @@ pub(super) struct Terms {
     pub(super) count: Option<u32>,
     pub(super) addresses: Vec<Address>,
     pub(super) prefer_numa: Option<u32>,
+    pub(super) placement: Option<Placement>,
     pub(super) pid: Option<u32>,
     pub(super) ttl: Option<Duration>,
 }
@@ -120,6 +122,9 @@ pub(super) async fn claim_once(
     }
     if let Some(node) = wanted.prefer_numa {
         options.insert("prefer-numa", node.into());
+    }
+    if let Some(placement) = wanted.placement {
+        options.insert("placement", placement.as_str().into());
     }
     if let Some(pid) = wanted.pid {
         options.insert("pid", pid.into());

@@ -1,11 +1,9 @@
 //! The verbs: each asks the daemon or this host, and prints.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Stdout, Write as _},
     os::fd::AsFd as _,
     path::Path,
-    time::Duration,
 };
 
 use clap::CommandFactory as _;
@@ -17,24 +15,19 @@ use super::{
     doctor, early,
     exit::{Exit, Stop},
     explain::{self, Ask},
-    formats, hotplug, libvirt,
+    hotplug, libvirt,
     local::{self, Host},
     proxmox,
     render::{Screen, Table},
-    show, terraform,
+    resolve, show, terraform, tree,
 };
 use crate::{
     kernel::{
         helper::serve::serve,
         names,
         record::{self, Record},
-        scan::scan_all,
-        sysfs::HostSysfs,
     },
-    pci::{
-        address::{Address, Slot},
-        inventory::Inventory,
-    },
+    pci::inventory::Inventory,
 };
 
 /// Does what `cli` says; the exit code is the answer's gist.
@@ -95,9 +88,19 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
             json,
         } => {
             let format = if json.json { Format::Json } else { format };
-            resolve(out, bus, root, &name, wait, format).await
+            resolve::resolve(out, bus, root, &name, wait, format).await
         }
         Verb::Functions(json) => functions(out, root, json.json),
+        Verb::Tree(wanted) => {
+            let ask = Ask {
+                bus,
+                config,
+                root,
+                recorded: wanted.host.as_deref(),
+                offline: wanted.offline,
+            };
+            tree::tree(out, &ask, &wanted).await
+        }
         Verb::Plan { host, json } => show_plan(out, config, root, host.as_deref(), json.json).await,
         Verb::Explain {
             target,
@@ -161,47 +164,6 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
 pub(super) fn print_json(out: &mut Stdout, value: &impl serde::Serialize) -> Result<(), Stop> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     Ok(writeln!(out)?)
-}
-
-async fn resolve(
-    out: &mut Stdout,
-    bus: Option<&str>,
-    root: &Path,
-    name: &str,
-    wait: Option<Duration>,
-    format: Format,
-) -> Result<(), Stop> {
-    let (client, addresses) = Client::resolve(bus, name, wait).await?;
-    print_addresses(out, root, &client, name, &addresses, format).await
-}
-
-/// Prints what was resolved or claimed of the mapping `name`.
-pub(super) async fn print_addresses(
-    out: &mut Stdout,
-    root: &Path,
-    client: &Client,
-    name: &str,
-    addresses: &[Address],
-    format: Format,
-) -> Result<(), Stop> {
-    let facts = match format {
-        Format::Json => client.functions().await?,
-        _ => formats::Facts::new(),
-    };
-    let whole = match format {
-        Format::Proxmox => {
-            let host = scan_all(&HostSysfs::new(root))?;
-            let slots: BTreeSet<Slot> = addresses.iter().map(|one| one.slot()).collect();
-            let all = |slot: &Slot| {
-                let mut functions = host.slot(*slot);
-                functions.all(|function| addresses.contains(&function.address))
-            };
-            slots.into_iter().filter(all).collect()
-        }
-        _ => BTreeSet::new(),
-    };
-    let text = formats::render(format, name, addresses, &whole, &facts);
-    Ok(out.write_all(text.as_bytes())?)
 }
 
 fn functions(out: &mut Stdout, root: &Path, json: bool) -> Result<(), Stop> {

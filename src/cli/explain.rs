@@ -30,7 +30,7 @@ pub(super) struct Ask<'a> {
 impl Ask<'_> {
     /// Whether the daemon knows no better: it has another config, or another
     /// host.
-    fn is_of_ours(&self) -> bool {
+    pub(super) fn is_of_ours(&self) -> bool {
         let elsewhere = self.root != Path::new("/sys");
         self.offline || elsewhere || self.recorded.is_some() || self.config.is_some()
     }

@@ -78,6 +78,13 @@ pub(super) fn addresses(texts: &[String]) -> Result<Vec<Address>, Stop> {
     parsed.collect()
 }
 
+/// Adds the keys of `more`, an object, to `value`.
+pub(super) fn add(value: &mut Value, more: &impl serde::Serialize) {
+    if let (Value::Object(value), Value::Object(more)) = (value, json!(more)) {
+        value.extend(more);
+    }
+}
+
 /// A function with the keys that `functions --json` has too.
 pub(super) fn function(mut one: Properties) -> Result<(Address, Value), Stop> {
     let one = &mut one;

@@ -12,6 +12,7 @@ pub mod helper;
 pub mod host;
 pub mod image;
 pub mod inspect;
+pub mod locality;
 pub mod modules;
 pub mod names;
 mod netlink;

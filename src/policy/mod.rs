@@ -20,5 +20,6 @@ pub mod plan;
 pub mod resolve;
 pub mod selector;
 pub mod sriov;
+pub mod tree;
 pub mod variant;
 pub mod vfs;

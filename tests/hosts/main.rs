@@ -4,7 +4,7 @@
 //! `HOST.jsonl` is a recorded host, `HOST/CASE.toml` a config for it and
 //! `HOST/CASE.plan` what is planned; `explain/` has what is said of some of it.
 //! `BLESS=1 cargo test --test hosts` writes hosts, plans and
-//! explanations anew; read them before you commit them.
+//! explanations anew; read them before you commit them. `tree/` has trees.
 //! What the doctor says of some hosts is in `HOST/CASE.doctor` and
 //! `HOST/CASE.doctor.json`.
 
@@ -21,6 +21,7 @@ mod pins;
 mod plans;
 mod records;
 mod render;
+mod trees;
 
 use std::{
     collections::BTreeMap,

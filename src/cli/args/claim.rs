@@ -2,10 +2,20 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum, builder::PossibleValue};
 
 use super::{Format, duration};
-use crate::pci::address::Address;
+use crate::{pci::address::Address, policy::placement::Placement};
+
+impl ValueEnum for Placement {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Address, Self::Spread, Self::Pack]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
+}
 
 /// What is to be claimed.
 #[derive(Clone, Debug, Args)]
@@ -24,6 +34,10 @@ pub struct Claim {
     /// Rather those on this NUMA node
     #[arg(long, value_name = "NODE")]
     pub prefer_numa: Option<u32>,
+    /// As far from one another as can be, as near, or in the order of their
+    /// addresses (by default as the mapping says)
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub placement: Option<Placement>,
     /// Until this process ends
     #[arg(long)]
     pub pid: Option<u32>,

@@ -4,6 +4,7 @@ mod claim;
 mod hook;
 mod libvirt;
 mod proxmox;
+mod tree;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,6 +16,7 @@ pub use self::{
     hook::{Hook, LibvirtCall, ProxmoxCall},
     libvirt::{Libvirt, Update},
     proxmox::Proxmox,
+    tree::Tree,
 };
 use crate::{pci::address::Address, policy::explain::Target};
 
@@ -65,6 +67,9 @@ pub enum Verb {
     },
     /// List the PCI functions of this host (needs no daemon)
     Functions(Json),
+    /// Show how the functions hang together, from NUMA nodes and root ports down,
+    /// and what they are for (needs no daemon)
+    Tree(Tree),
     /// Show what would be done, and what is refused and why (needs no daemon)
     Plan {
         /// Plan for this recorded host instead

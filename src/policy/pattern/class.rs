@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use super::PatternError;
-use crate::policy::glob::Glob;
+use crate::{pci::id::ClassCode, policy::glob::Glob};
 
 /// Class names and the leading hex digits that each covers.
 const CLASSES: &[(&str, &[&str])] = &[
@@ -59,6 +59,19 @@ impl ClassPattern {
             }
             ClassTest::Digits(glob) => glob.matches(digits),
         }
+    }
+
+    /// The name that says most of what has this class code, `None` if none covers it.
+    #[must_use]
+    pub fn name_of(class: ClassCode) -> Option<&'static str> {
+        let digits = class.to_string();
+        let prefixes = CLASSES
+            .iter()
+            .flat_map(|(name, prefixes)| prefixes.iter().map(move |prefix| (*name, *prefix)));
+        let covering = prefixes.filter(|(_, prefix)| digits.starts_with(prefix));
+        covering
+            .max_by_key(|(_, prefix)| prefix.len())
+            .map(|(name, _)| name)
     }
 
     /// The class names, for messages.
@@ -142,6 +155,19 @@ mod tests {
         ] {
             let pattern: ClassPattern = class.parse().unwrap();
             assert_eq!(pattern.matches(&format!("{code:06x}")), wanted, "{class}");
+        }
+        for (code, name) in [
+            (0x01_0802, Some("nvme")),
+            (0x01_0400, Some("raid")),
+            (0x01_0000, Some("storage")),
+            (0x0c_0500, Some("serial-bus")),
+            (0xff_0000, None),
+        ] {
+            assert_eq!(
+                ClassPattern::name_of(ClassCode::new(code)),
+                name,
+                "{code:06x}"
+            );
         }
         for text in ["", "gpu", "0108", "0x0108*", "01080200", "01[08"] {
             assert!(text.parse::<ClassPattern>().is_err(), "{text}");
