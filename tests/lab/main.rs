@@ -44,6 +44,7 @@ const EVERYTHING: &[&[Scenario]] = &[
     scenarios::badconfig::SCENARIOS,
     scenarios::bus::SCENARIOS,
     scenarios::explain::SCENARIOS,
+    scenarios::tree::SCENARIOS,
     scenarios::faults::SCENARIOS,
     scenarios::foreign::SCENARIOS,
     scenarios::foreign::LIBVIRT,

@@ -123,7 +123,7 @@ fn every_key_value_class_and_guard_of_the_config_is_there() {
     let wrong = "x = 1\nmatch = [{ x = 1 }]\nexpect = { x = 1 }\n";
     let sriov = "[sriov.aa]\nx = 1\n[[sriov.aa.vf]]\nx = 1\nlink_state = \"?\"\nvlan = { x = 1 }\n\
                  [sriov.bb]\npf = { x = 1 }\nvfs = 1\n";
-    let settings = ["functions", "driver", "detach", "group"];
+    let settings = ["functions", "placement", "driver", "detach", "group"];
     let settings: String = settings.map(|key| format!("{key} = \"?\"\n")).concat();
     let sources = [Source {
         name: "c".to_owned(),

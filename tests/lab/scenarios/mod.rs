@@ -28,6 +28,7 @@ pub(crate) mod restore;
 pub(crate) mod storm;
 pub(crate) mod stuck;
 pub(crate) mod trap;
+pub(crate) mod tree;
 pub(crate) mod variant;
 
 use std::time::Duration;
