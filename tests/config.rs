@@ -71,6 +71,10 @@ fn a_whole_mapping_means_what_it_says() {
         owner = "microvm"
         group = ["take", "kvm"]
         mode = "0640"
+        reset_method = ["flr", "bus"]
+        d3cold = false
+        power = "on"
+        resize_bar = { "0" = "8G", 2 = "256M" }
         [protect]
         match = { address = "00:1f.*" }
         "#,
@@ -99,6 +103,16 @@ fn a_whole_mapping_means_what_it_says() {
         gpu.ownership.to_string(),
         "owner microvm, group kvm, mode 0640"
     );
+    assert_eq!(
+        gpu.knobs.to_string(),
+        "reset_method \"flr bus\", d3cold false, power on, BAR 0 8G, BAR 2 256M"
+    );
+    let one = read("[mapping.nic]\nmatch = { numa = 0 }\nreset_method = \"pm\"").unwrap();
+    assert_eq!(
+        one.policy.mappings["nic"].knobs.reset_words().as_deref(),
+        Some("pm")
+    );
+    assert!(one.policy.asks_for_settings());
     assert_eq!(config.policy.protect.len(), 1);
 }
 

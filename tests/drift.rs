@@ -408,6 +408,7 @@ impl Drive for Host {
             | Effect::Withhold { .. }
             | Effect::MakeVfs { .. }
             | Effect::SettleVfs { .. }
+            | Effect::Tune { .. }
             | Effect::Publish(_) => None,
         }
     }

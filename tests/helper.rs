@@ -33,6 +33,7 @@ use vfio_bindd::{
         usage::{Handle, Handles},
     },
     pci::{address::Address, usage::Fact},
+    policy::knobs::Knobs,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -227,6 +228,7 @@ async fn before_it_unbinds_it_says_by_what_the_function_can_be_held() {
             module: None,
             detach: detach.map(str::to_owned),
             allow: BTreeSet::new(),
+            knobs: Knobs::default(),
             mappings: vec!["nic".to_owned()],
             undo: None,
         })

@@ -19,7 +19,7 @@ use vfio_bindd::{
         address::Address,
         function::{Header, Role},
     },
-    policy::guard::judge,
+    policy::{guard::judge, knobs::Knobs},
 };
 
 const NIC: &str = "0000:01:00.0";
@@ -36,6 +36,7 @@ fn order(detach: Option<&str>) -> Order {
         module: None,
         detach: detach.map(str::to_owned),
         allow: BTreeSet::new(),
+        knobs: Knobs::default(),
         mappings: vec!["nic".to_owned()],
         undo: None,
     }

@@ -78,6 +78,7 @@ impl Host {
             address: *address,
             mappings: vec!["m".to_owned()],
             standing: *standing,
+            tuned: false,
         });
         let entries = entries.collect();
         let trouble = Vec::new();
@@ -204,7 +205,8 @@ impl Drive for Host {
                 self.answers.insert(asker, result);
                 None
             }
-            Effect::Publish(_)
+            Effect::Tune { .. }
+            | Effect::Publish(_)
             | Effect::Remember(_)
             | Effect::KeepNodes(_)
             | Effect::Own(..)

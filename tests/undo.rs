@@ -23,6 +23,7 @@ use vfio_bindd::{
         undo::{Entry, Journal, Phase},
     },
     pci::address::Address,
+    policy::knobs::Knobs,
 };
 
 const NIC: &str = "0000:01:00.0";
@@ -97,6 +98,7 @@ impl Host {
             module: None,
             detach: native,
             allow: BTreeSet::new(),
+            knobs: Knobs::default(),
             mappings: vec!["nic".to_owned()],
             undo: Some(undo.to_owned()),
         };

@@ -31,6 +31,7 @@ use vfio_bindd::{
         inventory::Inventory,
     },
     policy::{
+        knobs::Knobs,
         model::{DriverChoice, Mapping, Policy},
         plan::{Action, Verdict},
         resolve::Held,
@@ -230,6 +231,7 @@ fn order(module: &str, expected: &str) -> Order {
         module: Some(module.to_owned()),
         detach: Some("e1000e".to_owned()),
         allow: BTreeSet::from(["network".to_owned()]),
+        knobs: Knobs::default(),
         mappings: vec!["m".to_owned()],
         undo: None,
     }

@@ -34,6 +34,7 @@ use vfio_bindd::{
     },
     policy::{
         config::{Source, parse},
+        knobs::Knobs,
         model::Policy,
         resolve::Held,
         vfs::all_wanted,
@@ -270,6 +271,7 @@ fn the_host_gets_drivers_for_vfs_that_it_has_back() {
         address: at(VF),
         mappings: vec!["vfs".to_owned()],
         standing: Standing::Released,
+        tuned: false,
     };
     host.event(Event::Withheld(vec![at(PF)]));
     host.start(vec![released], ALL);
@@ -454,6 +456,7 @@ fn a_vf_that_the_host_gets_back_gets_its_native_driver() {
         module: None,
         detach: Some("e1000e".to_owned()),
         allow: BTreeSet::new(),
+        knobs: Knobs::default(),
         mappings: vec!["vfs".to_owned()],
         undo: Some(card.undo()),
     };

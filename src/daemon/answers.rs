@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::{
     engine::{
         claims::{User, owner_of_vm},
-        event::{Event, Outcome, Owned},
+        event::{Event, Outcome, Owned, Tuned},
         restore::Returned,
         sriov::{Made, Settled},
     },
@@ -55,6 +55,10 @@ pub(super) fn helped(
         (Request::SettleVfs(_), Err(error)) => {
             let text = format!("has VFs that cannot be set: {error}");
             Event::Settled(address, Settled::Failed(text))
+        }
+        (_, Ok(Reply::Tuned(tuned))) => Event::Tuned(address, settings(tuned)),
+        (Request::Tune(_), Err(error)) => {
+            Event::Tuned(address, Tuned::Failed(format!("cannot be asked: {error}")))
         }
         (_, Ok(Reply::Withholding(result))) => Event::Withholding(address, result),
         (Request::Withhold { .. }, Err(error)) => {
@@ -147,6 +151,15 @@ fn set(settled: sriov::Settled) -> Settled {
         sriov::Settled::Done { changed, wrong } => Settled::Done { changed, wrong },
         sriov::Settled::Gone => Settled::Gone,
         sriov::Settled::Failed { text } => Settled::Failed(text),
+    }
+}
+
+fn settings(tuned: order::Tuned) -> Tuned {
+    match tuned {
+        order::Tuned::Set { changed, found } => Tuned::Set { changed, found },
+        order::Tuned::Unbound => Tuned::Unbound,
+        order::Tuned::Refused { text } => Tuned::Refused(text),
+        order::Tuned::Failed { text } => Tuned::Failed(text),
     }
 }
 

@@ -97,6 +97,7 @@ pub(super) fn read(folder: &Path, sysfs: &dyn Sysfs, tidy: bool) -> Event {
         address,
         mappings: Vec::new(),
         standing: Standing::Taken,
+        tuned: false,
     });
     Event::Journal {
         entries: entries.chain(unreadable).collect(),
@@ -117,6 +118,7 @@ fn noted(entry: Entry) -> Noted {
     Noted {
         address: entry.function.address,
         mappings: entry.mappings,
+        tuned: !entry.former.settings.is_empty(),
         standing: match entry.phase {
             Phase::Taken => Standing::Taken,
             Phase::Returning => Standing::Returning,

@@ -21,10 +21,11 @@ use crate::{
         function::{Function, Inspection},
         id::PciId,
         inventory::Inventory,
+        settings::Settings,
     },
     policy::{
-        drift::Memory, early::Known, model::Policy, ownership::Ownership, plan::Action,
-        sriov::VfSettings,
+        drift::Memory, early::Known, knobs::Knobs, model::Policy, ownership::Ownership,
+        plan::Action, sriov::VfSettings,
     },
 };
 
@@ -89,6 +90,8 @@ pub enum Event {
     Settled(Address, Settled),
     /// A helper looked whose the nodes of a function are.
     Owned(Address, Owned),
+    /// A helper looked what the settings of a function are.
+    Tuned(Address, Tuned),
     /// A helper gave a function back, or did not.
     Restored(Address, Returned),
     /// The journal has the function no longer as given back; whether it still
@@ -146,6 +149,7 @@ impl Event {
                 | Self::Inspected(..)
                 | Self::Applied(..)
                 | Self::Owned(..)
+                | Self::Tuned(..)
                 | Self::Changed(_)
                 | Self::Arrived(_)
                 | Self::Removed(_)
@@ -174,6 +178,8 @@ pub struct Noted {
     pub mappings: Vec<String>,
     /// How far its return is.
     pub standing: Standing,
+    /// Whether settings of it were changed.
+    pub tuned: bool,
 }
 
 /// How far the return of a taken function is.
@@ -228,6 +234,24 @@ pub enum Owned {
     Failed(String),
 }
 
+/// How a look at the settings of a function ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tuned {
+    /// They are as they are to be.
+    Set {
+        /// Those that were not before.
+        changed: Settings,
+        /// All that there are.
+        found: Settings,
+    },
+    /// No vfio driver has the function.
+    Unbound,
+    /// The device does not offer that: a clause that follows the address.
+    Refused(String),
+    /// They are not: a clause that follows the address.
+    Failed(String),
+}
+
 /// Something to be done.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -243,6 +267,8 @@ pub enum Effect {
         serial_known: bool,
         /// It is needed which variant driver is for it.
         variant: bool,
+        /// Its settings are needed.
+        settings: bool,
     },
     /// Have a helper apply an action; answer with [`Event::Applied`].
     Apply(Action),
@@ -309,6 +335,18 @@ pub enum Effect {
     /// Have a helper see to it that the nodes of a bound function are so; answer
     /// with [`Event::Owned`].
     Own(Address, Ownership),
+    /// Have a helper make the settings of a bound function what they are to be;
+    /// answer with [`Event::Tuned`].
+    Tune {
+        /// The function.
+        address: Address,
+        /// Its IDs.
+        id: PciId,
+        /// What they are to be.
+        knobs: Knobs,
+        /// The mappings that have it.
+        mappings: Vec<String>,
+    },
     /// Look who uses these; answer with [`Event::Users`].
     FindUsers(Vec<Address>),
     /// Keep the claims for the next daemon of this boot.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::event::Unfinished;
 use crate::{
     pci::address::Address,
-    policy::{ownership::Ownership, plan::Action, sriov::VfSettings},
+    policy::{knobs::Knobs, ownership::Ownership, plan::Action, sriov::VfSettings},
 };
 
 /// How many functions are bound or given back at a time: unbinding sleeps more than it works.
@@ -48,6 +48,8 @@ pub(super) enum Errand {
     /// Have the nodes of the function belong to whom a mapping says. Takes no
     /// device lock (`kernel::nodes`).
     Own(Ownership),
+    /// Make the settings of the function what they are to be.
+    Tune(Knobs),
     /// Have the undo journal forget that it was given back.
     Retake,
     /// Keep native drivers from the VFs of this PF, or let them again. Takes no
@@ -71,7 +73,11 @@ impl Errand {
     /// Whether it may be writing to the function.
     pub(super) const fn writes(&self) -> bool {
         match self {
-            Self::Apply(_) | Self::Restore { .. } | Self::MakeVfs(_) | Self::Former { .. } => true,
+            Self::Apply(_)
+            | Self::Restore { .. }
+            | Self::Tune(_)
+            | Self::MakeVfs(_)
+            | Self::Former { .. } => true,
             Self::Inspect
             | Self::Own(_)
             | Self::Retake
@@ -98,6 +104,7 @@ impl Errand {
             },
             Self::Restore { .. } => "giving it back".to_owned(),
             Self::Own(_) => "looking whose its nodes are".to_owned(),
+            Self::Tune(_) => "making its settings what they are to be".to_owned(),
             Self::Retake => "writing the undo journal".to_owned(),
             Self::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
             Self::MakeVfs(count) => format!("making {count} VFs"),
@@ -113,6 +120,7 @@ impl Errand {
             Self::Restore { group } | Self::Former { group, .. } => *group,
             Self::Inspect
             | Self::Own(_)
+            | Self::Tune(_)
             | Self::Retake
             | Self::Withhold(_)
             | Self::MakeVfs(_)
@@ -157,7 +165,10 @@ impl Flights {
             match &flight.errand {
                 // A stuck one holds no place, or enough of them would stop all.
                 _ if flight.stuck => {}
-                Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => writes += 1,
+                Errand::Apply(_)
+                | Errand::Restore { .. }
+                | Errand::Tune(_)
+                | Errand::Former { .. } => writes += 1,
                 Errand::Inspect => inspections += 1,
                 Errand::Own(_) => owners += 1,
                 Errand::Retake
@@ -168,7 +179,7 @@ impl Flights {
         }
         match errand {
             Errand::Inspect => inspections < MOST_INSPECTIONS,
-            Errand::Apply(_) | Errand::Restore { .. } => writes < MOST_WRITES,
+            Errand::Apply(_) | Errand::Restore { .. } | Errand::Tune(_) => writes < MOST_WRITES,
             Errand::Own(_) => owners < MOST_OWNERS,
             Errand::Retake
             | Errand::Withhold(_)
@@ -198,7 +209,10 @@ impl Flights {
                 | Errand::Withhold(_)
                 | Errand::SettleVfs(_) => INSPECT_DEADLINE,
                 Errand::MakeVfs(_) => VFS_DEADLINE,
-                Errand::Apply(_) | Errand::Restore { .. } | Errand::Former { .. } => WRITE_DEADLINE,
+                Errand::Apply(_)
+                | Errand::Restore { .. }
+                | Errand::Tune(_)
+                | Errand::Former { .. } => WRITE_DEADLINE,
             };
         let flight = Flight {
             errand,

@@ -45,6 +45,7 @@ impl State {
                 self.policy = Some(Arc::new(policy));
                 self.withheld.look_again();
                 self.sriov.try_again();
+                self.tuning.look_again();
                 self.rejected.clear();
                 self.retries.forget_all();
                 if self.inventory.is_none() {
@@ -94,6 +95,7 @@ impl State {
                         self.undo.forget(function.address);
                         self.nodes.forget(function.address);
                         self.sriov.forget(function.address);
+                        self.tuning.forget(function.address);
                         self.claims.forget(function.address);
                     }
                 }
@@ -139,6 +141,7 @@ impl State {
             Some(_) => {
                 self.retries.forget(address);
                 self.undo.forget(address);
+                self.tuning.forget(address);
                 self.claims.forget(address);
                 self.vouched.forget(address);
                 self.sriov.forget(address);
@@ -163,6 +166,9 @@ impl State {
                 if let Some(old) = function.inspection.take() {
                     // It was read once and is not read again.
                     new.serial = new.serial.or(old.serial);
+                    if new.settings.is_empty() {
+                        new.settings = old.settings;
+                    }
                 }
                 function.inspection = Some(new);
             }
@@ -257,6 +263,7 @@ impl State {
         self.withheld.changed(address);
         self.nodes.changed(address);
         self.sriov.changed(address);
+        self.tuning.news(address);
         // It is looked at when the helper that changes it has ended.
         if !self.flights.is_writing(address) {
             self.observe(address, effects);
@@ -275,6 +282,7 @@ impl State {
         self.withheld.forget(address);
         self.nodes.forget(address);
         self.sriov.forget(address);
+        self.tuning.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {

@@ -6,6 +6,7 @@ mod coldplug;
 pub mod event;
 mod flight;
 mod intake;
+mod knobs;
 mod late;
 pub mod nodes;
 mod project;

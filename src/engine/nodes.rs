@@ -180,11 +180,17 @@ impl State {
 }
 
 impl View<'_> {
-    /// A function that `mapping` chose, with its nodes if that wants something of
-    /// them, for who cannot open them has nothing of it; and with what a VF is set to.
+    /// A function that `mapping` chose, with its settings, with its nodes if that wants
+    /// something of them, for who cannot open them has nothing of it, and with what a
+    /// VF is set to.
     pub(super) fn chosen(&self, mapping: &Mapping, chosen: &Chosen) -> (FunctionState, String) {
         let address = chosen.address;
-        let found = self.function(address, chosen.bound);
+        let mut found = self.function(address, chosen.bound);
+        if found.0 == FunctionState::Bound
+            && let Some(untuned) = self.untuned(mapping, chosen)
+        {
+            found = untuned;
+        }
         let wanted = self.plan.nodes.get(&address);
         let wanted = wanted.filter(|_| !chosen.companion && !mapping.ownership.is_empty());
         match (wanted, self.nodes) {

@@ -11,6 +11,7 @@ use super::{
     claims::Claims,
     coldplug::{Coldplug, UDEV_FIRST},
     flight::{Flights, Retries},
+    knobs::Tuning,
     nodes::Nodes,
     snapshot::{
         Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, PfView,
@@ -40,6 +41,8 @@ pub(super) struct View<'a> {
     pub(super) nodes: Option<&'a Nodes>,
     /// How far it is with PFs and what their VFs are set to.
     pub(super) sriov: &'a Sriovs,
+    /// The same of settings.
+    pub(super) tuning: Option<&'a Tuning>,
     pub(super) claims: &'a Claims,
     pub(super) coldplug: Coldplug,
     pub(super) first_pass_over: bool,

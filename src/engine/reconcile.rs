@@ -53,6 +53,7 @@ impl State {
         // Before anything is bound: udev reads it when a node comes into being.
         self.keep_nodes(&plan, effects);
         let mut waits = self.dispatch(&plan, now, effects);
+        waits |= self.review_knobs(&plan, now, effects);
         waits |= self.review_nodes(&plan, now, effects);
         waits |= self.review_sriov(&plan, now, effects);
         self.settle(&plan, now, effects);
@@ -78,6 +79,7 @@ impl State {
             undo: &self.undo,
             nodes: (!self.dry_run).then_some(&self.nodes),
             sriov: &self.sriov,
+            tuning: (!self.dry_run).then_some(&self.tuning),
             claims: &self.claims,
             coldplug: self.coldplug,
             first_pass_over: self.first_pass_over,
@@ -113,6 +115,7 @@ impl State {
             .filter(inspected);
         let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
         let variant = self.policy.as_ref();
+        let settings = variant.is_some_and(|policy| policy.asks_for_settings());
         let variant = variant.is_some_and(|policy| policy.asks_for_variants());
         for address in inspect {
             if !self.retries.may_start(address, now) {
@@ -132,6 +135,7 @@ impl State {
                 address,
                 serial_known,
                 variant,
+                settings,
             });
         }
         let actions = if self.dry_run || self.journal_awaited {
@@ -154,6 +158,9 @@ impl State {
                 continue;
             }
             if settled && self.flights.admits(address, &errand) {
+                if !action.knobs.is_empty() {
+                    self.tuning.touched(address);
+                }
                 let effect = Effect::Apply(action.clone());
                 self.send(address, errand, effect, now, effects);
             } else {
@@ -172,7 +179,8 @@ impl State {
             let bound = mapping.verdict == Verdict::Ready
                 && mapping.functions.iter().all(|chosen| chosen.bound)
                 && self.has_nodes(name, mapping, plan)
-                && self.has_settings(mapping, plan);
+                && self.has_settings(mapping, plan)
+                && self.is_tuned(name, mapping, plan);
             match told {
                 Some(told) if bound => !mapping.addresses().eq(told.addresses.iter().copied()),
                 told => bound || told.is_some(),
@@ -196,6 +204,17 @@ impl State {
         let function = |address| self.inventory.as_ref()?.get(address);
         let mut vfs = mapping.addresses().filter_map(function);
         self.dry_run || vfs.all(|vf| matches!(self.sriov.waits(&plan.sriov, vf), Ok(None)))
+    }
+
+    /// Whether the settings of a mapping that is bound are what they are to be.
+    fn is_tuned(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> bool {
+        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
+        let wanted = wanted.is_some_and(|wanted| !wanted.knobs.is_empty());
+        let are = |address| {
+            let wish = plan.knobs.get(&address);
+            wish.is_none_or(|wish| self.tuning.are(address, wish))
+        };
+        self.dry_run || !wanted || mapping.addresses().all(are)
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

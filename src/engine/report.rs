@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::snapshot::MappingState,
-    pci::address::Address,
+    pci::{address::Address, settings::Settings},
     policy::{ownership::Ownership, sriov::VfSettings},
 };
 
@@ -69,6 +69,22 @@ pub enum Report {
         text: String,
         /// Seconds until it is tried again.
         retry_in_secs: u64,
+    },
+    /// Settings of a bound function are what they are to be from now on.
+    Tuned {
+        /// The function.
+        address: Address,
+        /// Those that were not before.
+        changed: Settings,
+    },
+    /// They are not.
+    NotTuned {
+        /// The function.
+        address: Address,
+        /// Why, a clause that follows the address.
+        text: String,
+        /// Seconds until it is tried again, if it is.
+        retry_in_secs: Option<u64>,
     },
     /// An owner has functions of a mapping.
     Claimed {

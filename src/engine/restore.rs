@@ -61,7 +61,11 @@ impl State {
                 address,
                 mappings,
                 standing,
+                tuned,
             } = noted;
+            if tuned {
+                self.tuning.touched(address);
+            }
             for name in &mappings {
                 self.held.entry(name.clone()).or_default().insert(address);
             }
@@ -137,6 +141,9 @@ impl State {
     ) {
         if !matches!(self.land(address, effects), Some(Errand::Restore { .. })) {
             return;
+        }
+        if matches!(returned, Returned::Given(_)) {
+            self.tuning.forget(address);
         }
         let taken = self.undo.taken.get_mut(&address);
         let mappings = taken

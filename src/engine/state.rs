@@ -10,6 +10,7 @@ use super::{
     coldplug::Coldplug,
     event::{Effect, Event},
     flight::{Flights, Retries},
+    knobs::Tuning,
     nodes::Nodes,
     report::Report,
     snapshot::Snapshot,
@@ -74,6 +75,7 @@ pub struct State {
     pub(super) withheld: Withheld,
     pub(super) nodes: Nodes,
     pub(super) sriov: Sriovs,
+    pub(super) tuning: Tuning,
     /// Nothing is bound until the undo journal is read: it may say that the
     /// host has something back.
     pub(super) journal_awaited: bool,
@@ -117,6 +119,7 @@ impl State {
             withheld: Withheld::default(),
             nodes: Nodes::default(),
             sriov: Sriovs::default(),
+            tuning: Tuning::default(),
             journal_awaited: false,
             coldplug: Coldplug::default(),
             configured_once: false,
@@ -177,6 +180,7 @@ impl State {
             }
             Event::Applied(address, outcome) => self.applied(address, outcome, now, &mut effects),
             Event::Owned(address, owned) => self.owned(address, owned, now, &mut effects),
+            Event::Tuned(address, tuned) => self.tuned(address, tuned, now, &mut effects),
             Event::Recalled(memory) => {
                 self.memory = Some(memory);
                 self.reconcile_at = Some(now);
@@ -191,21 +195,18 @@ impl State {
             Event::Removed(address) => self.removed(address, now),
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
-                self.withheld.look_again();
-                self.nodes.look_again();
+                self.look_again();
                 self.sriov.look_again();
                 self.scan(&mut effects);
             }
             Event::Rescan => {
-                self.withheld.look_again();
-                self.nodes.look_again();
+                self.look_again();
                 self.sriov.try_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
-                self.withheld.look_again();
-                self.nodes.look_again();
+                self.look_again();
                 self.sriov.try_again();
                 self.undo.retake();
                 self.retries.forget_all();
@@ -251,6 +252,7 @@ impl State {
                 self.withheld.try_again();
                 self.nodes.look_again();
                 self.sriov.look_again();
+                self.tuning.look_again();
                 self.scan(&mut effects);
             }
             Event::Tick => {}
@@ -268,6 +270,13 @@ impl State {
         }
         self.answer(&mut effects);
         effects
+    }
+
+    /// Somebody may have changed what was seen to.
+    fn look_again(&mut self) {
+        self.withheld.look_again();
+        self.nodes.look_again();
+        self.tuning.look_again();
     }
 
     pub(super) fn soon(&mut self, now: Duration) {

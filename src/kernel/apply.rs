@@ -8,14 +8,19 @@
 
 use super::{
     inspect::driver_override,
+    knobs,
     modules::Modules,
     order::{Order, Outcome, Step},
     steps::{self, Failure, driver, identity},
+    sysfs::Sysfs,
     undo::{Entry, Journal, UndoError},
     usage::{Look, usage},
     variant,
 };
-use crate::policy::guard;
+use crate::{
+    pci::{address::Address, settings::Settings},
+    policy::guard,
+};
 
 /// Carries out `order`.
 pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
@@ -42,6 +47,10 @@ pub fn apply(look: Look<'_>, modules: &impl Modules, order: &Order) -> Outcome {
             fallback,
         },
         Err(_) if identity(sysfs, address).is_none() => Outcome::Gone,
+        Err(Failure {
+            step: Step::Offer,
+            text,
+        }) => Outcome::Refused { text },
         Err(Failure { step, text }) => Outcome::Failed { step, text },
     }
 }
@@ -97,12 +106,15 @@ fn carry_out(
     // Before the unbind: a host without the driver keeps what it has.
     let (mut order, mut fallback) = settle(look, modules, order)?;
     let theirs = driver_override(sysfs, address);
-    hold(look, &order)?;
+    let former = hold(look, &order)?;
     if let Some(native) = before {
         steps::unbind(sysfs, address, native)?;
     }
-    let mut bound = steps::bind(sysfs, address, &order.driver);
+    // No driver has it now, which the size of a BAR needs.
+    let sized = knobs::resize(sysfs, address, &order.knobs.resize_bar);
+    let mut bound = sized.and_then(|_| steps::bind(sysfs, address, &order.driver));
     if let Err(Failure { step, text }) = &bound
+        && matches!(step, Step::Bind | Step::Verify)
         && order.module.is_some()
         && driver(sysfs, address).is_none()
     {
@@ -111,6 +123,10 @@ fn carry_out(
         bound = bind_plain(look, modules, &order);
     }
     let Err(mut failure) = bound else {
+        // vfio-pci lets it sleep as it comes (drivers/vfio/pci/vfio_pci_core.c,
+        // `vfio_pci_core_register_device`, v6.1 and v6.12). Whoever looks at the
+        // settings of what is bound tells of what is otherwise.
+        drop(knobs::set(sysfs, address, &order.knobs.settings()));
         return Ok((order.driver, fallback));
     };
     if let Some(native) = before
@@ -118,8 +134,10 @@ fn carry_out(
     {
         // The host gets its function back.
         let before = (Some(native), theirs.as_deref());
-        let back = steps::let_native(look, address, order.undo.as_deref())
-            .and_then(|()| steps::give_back(sysfs, look.host, address, &order.driver, before));
+        let back = steps::let_native(look, address, order.undo.as_deref()).and_then(|()| {
+            let (ours, host) = (order.driver.as_str(), look.host);
+            steps::give_back(sysfs, host, address, ours, before, &former)
+        });
         let how = match back {
             Ok(()) => {
                 // What becomes of it now is the host's, and nothing to undo.
@@ -135,13 +153,57 @@ fn carry_out(
     Err(failure)
 }
 
-/// Keeps other drivers from the function; what it was is written down first.
-pub(super) fn hold(look: Look<'_>, order: &Order) -> Result<(), Failure> {
-    if let Some(undo) = &order.undo {
-        note(look, &Journal::new(undo), order)
-            .map_err(|error| Failure::new(Step::Journal, error.to_string()))?;
+/// Keeps other drivers from the function, and makes its settings what they are to
+/// be, as far as its driver lets them; what it was is written down first. Says what
+/// those settings were.
+pub(super) fn hold(look: Look<'_>, order: &Order) -> Result<Settings, Failure> {
+    let (sysfs, address) = (look.sysfs, order.address);
+    let journal = order.undo.as_deref().map(Journal::new);
+    let former = match &journal {
+        Some(journal) => note(look, journal, order)
+            .map_err(|error| Failure::new(Step::Journal, error.to_string()))?,
+        None => Settings {
+            power: knobs::power(sysfs, address),
+            ..knobs::former(sysfs, address, &order.knobs)
+        },
+    };
+    // Before the override, and before its driver is unbound: a host whose device
+    // does not offer what is wanted keeps it as it was.
+    if let Err(mut failure) = adjust(sysfs, order, &former) {
+        let before = (driver(sysfs, address), driver_override(sysfs, address));
+        let now = (before.0.as_deref(), before.1.as_deref());
+        let back = unsettle(sysfs, address, &former).and_then(|()| {
+            let dropped = journal.map_or(Ok(()), |journal| journal.drop_if(address, now));
+            dropped.map_err(|error| Failure::new(Step::Journal, error.to_string()))
+        });
+        if let Err(trouble) = back {
+            failure.step = trouble.step;
+            failure.text += &format!("; {}", trouble.text);
+        }
+        return Err(failure);
     }
-    steps::set_override(look.sysfs, look.host, order.address, Some(&order.driver))
+    steps::set_override(sysfs, look.host, address, Some(&order.driver))?;
+    Ok(former)
+}
+
+/// Makes the settings what they are to be, those of a function that no driver has
+/// all of them.
+fn adjust(sysfs: &dyn Sysfs, order: &Order, former: &Settings) -> Result<(), Failure> {
+    let address = order.address;
+    knobs::check(sysfs, address, &order.knobs, former)?;
+    knobs::set(sysfs, address, &order.knobs.settings())?;
+    if driver(sysfs, address).is_none() {
+        knobs::resize(sysfs, address, &order.knobs.resize_bar)?;
+    }
+    Ok(())
+}
+
+/// Makes the settings what they were.
+fn unsettle(sysfs: &dyn Sysfs, address: Address, former: &Settings) -> Result<(), Failure> {
+    if driver(sysfs, address).is_none() {
+        knobs::resize(sysfs, address, &former.bars)?;
+    }
+    knobs::set(sysfs, address, former).map(drop)
 }
 
 /// Binds vfio-pci where a variant driver would not have the function.
@@ -152,12 +214,12 @@ fn bind_plain(look: Look<'_>, modules: &impl Modules, order: &Order) -> Result<(
 }
 
 /// Writes down what the function is now, unless it is known what it was before
-/// an apply that was broken off changed it.
-fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<(), UndoError> {
+/// an apply that was broken off changed it. Says what its settings were.
+fn note(look: Look<'_>, journal: &Journal, order: &Order) -> Result<Settings, UndoError> {
     let known = journal.read(order.address)?;
     let entry = Entry::of_taken(look, order, known.as_ref())?;
-    if known.as_ref() == Some(&entry) {
-        return Ok(());
+    if known.as_ref() != Some(&entry) {
+        journal.write(&entry)?;
     }
-    journal.write(&entry)
+    Ok(entry.former.given_back())
 }

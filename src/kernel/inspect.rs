@@ -7,11 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    knobs,
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::{Look, usage},
     variant::variant,
 };
-use crate::pci::{address::Address, function::Inspection};
+use crate::pci::{address::Address, function::Inspection, settings::Settings};
 
 /// What of a function is looked at only where somebody needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub serial: bool,
     /// Its variant driver: the list that has it is long.
     pub variant: bool,
+    /// Its settings: some are read of the device.
+    pub settings: bool,
 }
 
 impl Wanted {
@@ -27,6 +30,7 @@ impl Wanted {
     pub const ALL: Self = Self {
         serial: true,
         variant: true,
+        settings: true,
     };
 }
 
@@ -48,6 +52,11 @@ pub fn inspect(look: Look<'_>, address: Address, wanted: Wanted) -> Option<Inspe
         direct_regions: direct(&of_group("reserved_regions").unwrap_or_default()),
         no_iommu: of_group("name").as_deref() == Some("vfio-noiommu"),
         variant: wanted.variant.then(|| variant(look, address)).flatten(),
+        settings: if wanted.settings {
+            knobs::found(sysfs, address)
+        } else {
+            Settings::default()
+        },
     })
 }
 

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pci::{address::Address, id::PciId},
-    policy::{model::VFIO_PCI, plan::Action},
+    pci::{address::Address, id::PciId, settings::Settings},
+    policy::{knobs::Knobs, model::VFIO_PCI, plan::Action},
 };
 
 /// What a helper is asked to do.
@@ -26,6 +26,8 @@ pub struct Order {
     pub detach: Option<String>,
     /// Guards that do not hold for this function.
     pub allow: BTreeSet<String>,
+    /// What its settings are to be.
+    pub knobs: Knobs,
     /// The mappings that want it.
     pub mappings: Vec<String>,
     /// The undo journal's folder, where what the function was is written down
@@ -48,6 +50,7 @@ impl Order {
                 .iter()
                 .map(|guard| (*guard).to_owned())
                 .collect(),
+            knobs: action.knobs.clone(),
             mappings: action.mappings.clone(),
             undo,
         }
@@ -98,6 +101,49 @@ pub enum Outcome {
         /// At this step.
         step: Step,
         /// In words.
+        text: String,
+    },
+}
+
+/// What a helper is asked to make of the settings of a function that a vfio driver
+/// has already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tune {
+    /// The function.
+    pub address: Address,
+    /// Its IDs when it was planned.
+    pub id: PciId,
+    /// What its settings are to be. Those that were changed for an earlier wish
+    /// become what they were.
+    pub knobs: Knobs,
+    /// The mappings that want it.
+    pub mappings: Vec<String>,
+    /// The undo journal's folder; `None` if there is no journal.
+    pub undo: Option<PathBuf>,
+}
+
+/// How that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tuned {
+    /// They are as they are to be.
+    Set {
+        /// Those that were not before.
+        changed: Settings,
+        /// All that there are.
+        found: Settings,
+    },
+    /// No vfio driver has it, or it is another device by now.
+    Unbound,
+    /// The device does not offer that, or not under a driver: a clause that
+    /// follows the address.
+    Refused {
+        /// The clause.
+        text: String,
+    },
+    /// They are not: a clause that follows the address.
+    Failed {
+        /// The clause.
         text: String,
     },
 }
@@ -157,6 +203,10 @@ pub enum Step {
     LoadModule,
     /// Writing down what the function was, for its return.
     Journal,
+    /// Looking whether the device offers the wanted settings.
+    Offer,
+    /// Making its settings what they are to be.
+    Tune,
     /// Setting the driver override.
     SetOverride,
     /// Unbinding the native driver.
@@ -171,7 +221,7 @@ impl Step {
     /// Whether the function was written to when it failed here.
     #[must_use]
     pub const fn touches(self) -> bool {
-        !matches!(self, Self::LoadModule | Self::Journal)
+        !matches!(self, Self::LoadModule | Self::Journal | Self::Offer)
     }
 
     /// The step in words.
@@ -180,6 +230,8 @@ impl Step {
         match self {
             Self::LoadModule => "loading the driver",
             Self::Journal => "keeping the undo journal",
+            Self::Offer => "looking what it offers",
+            Self::Tune => "setting what is wanted of it",
             Self::SetOverride => "setting the driver override",
             Self::Unbind => "unbinding the native driver",
             Self::Bind => "binding",

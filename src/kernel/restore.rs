@@ -152,5 +152,12 @@ fn carry_out(
         steps::let_native(look, address, Some(&order.undo))?;
     }
     let before = (former.driver.as_deref(), former.driver_override.as_deref());
-    steps::give_back(sysfs, look.host, address, &entry.driver, before)
+    steps::give_back(
+        sysfs,
+        look.host,
+        address,
+        &entry.driver,
+        before,
+        &former.given_back(),
+    )
 }

@@ -9,12 +9,13 @@ use super::{
     autoprobe,
     host::Host,
     inspect::{self, driver_in_uevent},
+    knobs,
     modules::Modules,
     order::Step,
     sysfs::{Sysfs, function_dir, link_name, text},
     usage::{Look, words},
 };
-use crate::pci::{address::Address, id::PciId};
+use crate::pci::{address::Address, id::PciId, settings::Settings};
 
 /// How often a bind is tried while the kernel says EAGAIN: the function is
 /// still being added.
@@ -199,18 +200,20 @@ fn try_bind(sysfs: &dyn Sysfs, address: Address, wanted: &str) -> io::Result<()>
     }
 }
 
-/// Makes the function what it was: `wanted` is the driver that had it, and
-/// `driver_override` its override. Whatever has it now is unbound if it is
-/// `ours`.
+/// Makes the function what it was: `wanted` is the driver that had it,
+/// `driver_override` its override, and `settings` those that were changed.
+/// Whatever has it now is unbound if it is `ours`.
 pub(super) fn give_back(
     sysfs: &dyn Sysfs,
     host: &dyn Host,
     address: Address,
     ours: &str,
     (wanted, driver_override): (Option<&str>, Option<&str>),
+    settings: &Settings,
 ) -> Result<(), Failure> {
     let now = driver(sysfs, address);
-    if now.as_deref() != wanted {
+    let to_bind = now.as_deref() != wanted;
+    if to_bind {
         // An override for another driver came after the driver that it had,
         // which cannot be bound under it.
         let lets_it = |name: &&str| wanted.is_none_or(|wanted| wanted == *name);
@@ -218,6 +221,15 @@ pub(super) fn give_back(
         if now.as_deref() == Some(ours) {
             unbind(sysfs, address, ours)?;
         }
+    }
+    // Only now, and before a driver has it again. A host that cannot have its old
+    // size back has its function all the same, and hears of it.
+    let sized = match driver(sysfs, address) {
+        None => knobs::resize(sysfs, address, &settings.bars).map(drop),
+        Some(_) => knobs::missized(sysfs, address, &settings.bars)
+            .map_or(Ok(()), |text| Err(Failure::new(Step::Tune, text))),
+    };
+    if to_bind {
         match (wanted, driver(sysfs, address)) {
             (Some(wanted), _) => bind(sysfs, address, wanted)?,
             (None, None) => {}
@@ -227,6 +239,10 @@ pub(super) fn give_back(
         }
     }
     set_override(sysfs, host, address, driver_override)?;
+    // Last, since a driver that comes or goes may let it sleep or not
+    // (drivers/vfio/pci/vfio_pci_core.c, `vfio_pci_core_unregister_device`, v6.12).
+    knobs::set(sysfs, address, settings)?;
+    sized?;
     let now = inspect::driver_override(sysfs, address);
     if now.as_deref() == driver_override {
         return Ok(());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     address::Address,
     id::{ClassCode, PciId},
+    settings::Settings,
     usage::Fact,
 };
 
@@ -142,6 +143,10 @@ pub struct Inspection {
     /// have vfio-pci only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<Variant>,
+    /// What its settings are, where somebody asked for them: the size of a BAR is
+    /// read of the device.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// The vfio driver beside vfio-pci that is made for a function.

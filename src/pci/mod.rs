@@ -6,5 +6,6 @@ pub mod address;
 pub mod function;
 pub mod id;
 pub mod inventory;
+pub mod settings;
 pub mod topology;
 pub mod usage;

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod glob;
 pub mod guard;
 mod judge;
+pub mod knobs;
 pub mod model;
 pub mod ownership;
 pub mod pattern;

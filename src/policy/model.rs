@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    guard::Guard, ownership::Ownership, placement::Preference, selector::Selector, sriov::Sriov,
+    guard::Guard, knobs::Knobs, ownership::Ownership, placement::Preference, selector::Selector,
+    sriov::Sriov,
 };
 
 /// The driver that functions are bound to unless a mapping says otherwise.
@@ -68,6 +69,13 @@ impl Policy {
         let mut mappings = self.mappings.values();
         mappings.any(|mapping| mapping.driver == DriverChoice::Auto)
     }
+
+    /// Whether any mapping wants settings of its functions to be otherwise.
+    #[must_use]
+    pub fn asks_for_settings(&self) -> bool {
+        let mut mappings = self.mappings.values();
+        mappings.any(|mapping| !mapping.knobs.is_empty())
+    }
 }
 
 /// A named entry of the config that resolves to functions.
@@ -99,6 +107,8 @@ pub struct Mapping {
     pub partial: bool,
     /// Whose the nodes of its functions are to be.
     pub ownership: Ownership,
+    /// What their settings are to be.
+    pub knobs: Knobs,
     /// The ID of the resource mapping of Proxmox VE that is kept in step with it.
     pub proxmox: Option<String>,
 }

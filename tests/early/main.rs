@@ -17,6 +17,7 @@ mod tree;
 mod boot;
 mod handed;
 mod image;
+mod knobs;
 mod program;
 mod rules;
 mod variant;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfio_bindd::{
     engine::{
         claims::{Claim, Unclaimed, User},
-        event::{Effect, Event, Outcome, Owned, Unfinished},
+        event::{Effect, Event, Outcome, Owned, Tuned, Unfinished},
         nodes::Rules,
         report::Report,
         snapshot::{MappingState, Snapshot},
@@ -15,8 +15,9 @@ use vfio_bindd::{
         address::Address,
         function::{Function, Inspection},
         inventory::Inventory,
+        settings::Settings,
     },
-    policy::{model::Policy, ownership::Ownership, resolve::Held},
+    policy::{knobs::Knobs, model::Policy, ownership::Ownership, resolve::Held},
 };
 
 use crate::{
@@ -70,7 +71,15 @@ pub(crate) struct Host {
     pub(crate) strangers: BTreeMap<Address, String>,
     /// Functions whose nodes nobody answers for.
     pub(crate) hang_nodes: BTreeSet<Address>,
-    /// What was done, in its order, as far as it has to do with nodes.
+    /// What the settings of functions are, of those that were ever changed.
+    pub(crate) settings: BTreeMap<Address, Settings>,
+    /// Functions whose devices do not offer what is wanted, and why.
+    pub(crate) unoffered: BTreeMap<Address, String>,
+    /// Functions whose settings cannot be set, and why.
+    pub(crate) rigid: BTreeMap<Address, String>,
+    /// Functions whose settings nobody answers for.
+    pub(crate) hang_knobs: BTreeSet<Address>,
+    /// What was done, in its order, as far as it has to do with nodes and settings.
     pub(crate) order: Vec<String>,
 }
 
@@ -110,12 +119,36 @@ impl Host {
             nodes: BTreeMap::new(),
             strangers: BTreeMap::new(),
             hang_nodes: BTreeSet::new(),
+            settings: BTreeMap::new(),
+            unoffered: BTreeMap::new(),
+            rigid: BTreeMap::new(),
+            hang_knobs: BTreeSet::new(),
             order: Vec::new(),
         }
     }
 
     pub(crate) fn start(&mut self, policy: &Policy) {
         self.event(Event::Config(Ok(policy.clone())));
+    }
+
+    fn tune(&mut self, address: Address, knobs: &Knobs) -> Tuned {
+        if let Some(text) = self.unoffered.get(&address) {
+            return Tuned::Refused(text.clone());
+        }
+        if let Some(text) = self.rigid.get(&address) {
+            return Tuned::Failed(text.clone());
+        }
+        let wanted = knobs.settings();
+        let before = self.settings.insert(address, wanted.clone());
+        let same = before.unwrap_or_default() == wanted;
+        Tuned::Set {
+            changed: if same {
+                Settings::default()
+            } else {
+                wanted.clone()
+            },
+            found: wanted,
+        }
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -235,6 +268,14 @@ impl Drive for Host {
                     }
                 };
                 Some(Event::Owned(*address, owned))
+            }
+            Effect::Tune { address, knobs, .. } => {
+                self.order.push(format!("tune {address} {knobs}"));
+                if self.hang_knobs.contains(address) {
+                    self.hanging.push(effect);
+                    return None;
+                }
+                Some(Event::Tuned(*address, self.tune(*address, knobs)))
             }
             // Restores are in tests/restore.rs, what is kept in drift.rs and early/.
             Effect::Publish(_)

@@ -6,6 +6,7 @@ mod claims;
 #[path = "../support/drive.rs"]
 mod drive;
 mod host;
+mod knobs;
 mod nodes;
 mod stuck;
 #[path = "../support/mod.rs"]

@@ -94,6 +94,12 @@ pub(crate) struct Kernel {
     udev_queue: Vec<String>,
     /// Files and directories of the host that say EACCES.
     pub(crate) forbidden: BTreeSet<String>,
+    /// The ways to reset a function that its device has.
+    resets: BTreeMap<String, String>,
+    /// Functions whose bridges have no room for larger BARs.
+    pub(crate) crowded: BTreeSet<String>,
+    /// Attributes of functions whose write says EIO.
+    pub(crate) read_only: BTreeSet<String>,
 }
 
 /// When a writer is killed.
@@ -160,16 +166,46 @@ impl Fake {
                 ("modalias", "pci:v00008086d000010D3"),
                 ("reset_method", "flr bus"),
                 ("power_state", "D0"),
+                ("d3cold_allowed", "1"),
+                ("power/control", "on"),
             ];
             for (name, value) in defaults.iter().chain(attributes) {
                 let path = kernel.real(&format!("bus/pci/devices/{address}/{name}"));
                 kernel.files.insert(path, format!("{value}\n"));
             }
-            let group = format!("bus/pci/devices/{address}/iommu_group");
+            let dir = format!("bus/pci/devices/{address}");
+            let resets = kernel.attribute(&format!("{dir}/reset_method"));
+            kernel.resets.insert(address.to_owned(), resets.unwrap());
+            let group = format!("{dir}/iommu_group");
             kernel
                 .links
                 .insert(group, "../../../../kernel/iommu_groups/7".to_owned());
         });
+    }
+
+    /// A BAR of so many MiB, with the bitmap of the sizes that it can have if it can
+    /// have others. The ones before it must be there.
+    pub(crate) fn bar(&self, address: &str, bar: usize, mib: u64, sizes: Option<&str>) {
+        self.with(|kernel| {
+            let dir = format!("bus/pci/devices/{address}");
+            if let Some(sizes) = sizes {
+                let place = kernel.real(&format!("{dir}/resource{bar}_resize"));
+                kernel.files.insert(place, format!("{sizes}\n"));
+            }
+            kernel.set_bar(address, bar, mib << 20);
+        });
+    }
+
+    /// The attribute of the function, without its line end.
+    pub(crate) fn attribute(&self, address: &str, name: &str) -> Option<String> {
+        let place = format!("bus/pci/devices/{address}/{name}");
+        self.with(|kernel| kernel.attribute(&place))
+    }
+
+    /// The attribute of the function is gone.
+    pub(crate) fn lacks(&self, address: &str, name: &str) {
+        let place = format!("bus/pci/devices/{address}/{name}");
+        self.with(|kernel| kernel.files.remove(&kernel.real(&place)));
     }
 
     pub(crate) fn link(&self, path: &str, to: &str) {
@@ -369,6 +405,13 @@ impl Kernel {
         self.drivers.insert(driver.to_owned());
     }
 
+    /// The driver has the function, or none has.
+    pub(crate) fn bound_to(&mut self, address: &str, driver: Option<&str>) {
+        self.bound.remove(address);
+        let driver = driver.map(|driver| (address.to_owned(), driver.to_owned()));
+        self.bound.extend(driver);
+    }
+
     pub(crate) fn lose_module(&mut self, driver: &str) {
         self.modules.remove(driver);
     }
@@ -400,6 +443,79 @@ impl Kernel {
         for path in told {
             let node = self.dev_nodes.get_mut(&path).unwrap();
             (node.uid, node.gid, node.mode) = (uid, gid, mode);
+        }
+    }
+
+    fn attribute(&self, path: &str) -> Option<String> {
+        let text = self.at(&self.files, path)?;
+        Some(text.trim_end().to_owned())
+    }
+
+    fn set_attribute(&mut self, path: &str, value: &str) -> io::Result<()> {
+        let place = self.real(path);
+        let known = self.files.get_mut(&place);
+        *known.ok_or_else(|| errno(Errno::NOENT))? = format!("{value}\n");
+        Ok(())
+    }
+
+    /// The BAR is of so many bytes, and where that is counts for nobody.
+    fn set_bar(&mut self, address: &str, bar: usize, bytes: u64) {
+        let dir = format!("bus/pci/devices/{address}");
+        let lines = self
+            .attribute(&format!("{dir}/resource"))
+            .unwrap_or_default();
+        let mut lines: Vec<_> = lines.lines().map(str::to_owned).collect();
+        lines.resize(
+            6.max(bar + 1),
+            format!("0x{0:016x} 0x{0:016x} 0x{0:016x}", 0),
+        );
+        let start = 0x38_0000_0000_u64;
+        let last = start + bytes - 1;
+        *lines.get_mut(bar).unwrap() = format!("0x{start:016x} 0x{last:016x} 0x{:016x}", 0x14_220c);
+        let place = self.real(&format!("{dir}/resource"));
+        self.files.insert(place, lines.join("\n") + "\n");
+    }
+
+    /// drivers/pci/pci-sysfs.c, `__resource_resize_store`.
+    fn resize(&mut self, address: &str, name: &str, value: &str) -> io::Result<()> {
+        let sizes = self.attribute(&format!("bus/pci/devices/{address}/{name}"));
+        let sizes = sizes.ok_or_else(|| errno(Errno::NOENT))?;
+        let sizes = u64::from_str_radix(&sizes, 16).unwrap();
+        let size: u32 = value.parse().map_err(|_| errno(Errno::INVAL))?;
+        if self.bound.contains_key(address) {
+            return Err(errno(Errno::BUSY));
+        }
+        if sizes >> size & 1 == 0 {
+            return Err(errno(Errno::INVAL));
+        }
+        if self.crowded.contains(address) {
+            return Err(errno(Errno::NOSPC));
+        }
+        let bar = name.strip_prefix("resource").unwrap();
+        let bar = bar.strip_suffix("_resize").unwrap().parse().unwrap();
+        self.set_bar(address, bar, 1 << (20 + size));
+        Ok(())
+    }
+
+    /// drivers/pci/pci.c, `reset_method_store`.
+    fn set_resets(&mut self, address: &str, value: &str) -> io::Result<()> {
+        let all = self.resets.get(address).cloned().unwrap_or_default();
+        let has = |word: &str| all.split(' ').any(|one| one == word);
+        let words = match value {
+            "default" => all.clone(),
+            words if words.split_whitespace().all(has) => words.to_owned(),
+            _ => return Err(errno(Errno::INVAL)),
+        };
+        self.set_attribute(&format!("bus/pci/devices/{address}/reset_method"), &words)
+    }
+
+    /// A vfio driver lets what it has sleep, and leaves it awake
+    /// (drivers/vfio/pci/vfio_pci_core.c, `vfio_pci_core_register_device`).
+    fn vfio_lets_sleep(&mut self, address: &str, driver: &str, value: &str) {
+        if is_vfio_driver(driver) {
+            let place = format!("bus/pci/devices/{address}/power/control");
+            // Kernels without runtime power management have none.
+            drop(self.set_attribute(&place, value));
         }
     }
 
@@ -445,6 +561,7 @@ impl Kernel {
             return Err(errno(Errno::INVAL));
         }
         self.bound.insert(address.to_owned(), driver.to_owned());
+        self.vfio_lets_sleep(address, driver, "auto");
         Ok(())
     }
 
@@ -466,6 +583,7 @@ impl Kernel {
             return Ok(());
         }
         self.bound.remove(address);
+        self.vfio_lets_sleep(address, driver, "on");
         if self.gone_after_unbind.contains(address) {
             self.remove(address);
         }
@@ -620,10 +738,22 @@ impl Fake {
                     Ok(())
                 }
                 ["bus", "pci", "devices", _, "sriov_drivers_autoprobe"] => {
-                    let place = kernel.real(path);
-                    let known = kernel.files.get_mut(&place);
-                    *known.ok_or_else(|| errno(Errno::NOENT))? = format!("{line}\n");
-                    Ok(())
+                    kernel.set_attribute(path, line)
+                }
+                _ if kernel.read_only.contains(path) => Err(errno(Errno::IO)),
+                ["bus", "pci", "devices", address, "reset_method"] => {
+                    kernel.set_resets(address, line)
+                }
+                ["bus", "pci", "devices", _, "d3cold_allowed"] => match line {
+                    "0" | "1" => kernel.set_attribute(path, line),
+                    _ => Err(errno(Errno::INVAL)),
+                },
+                ["bus", "pci", "devices", _, "power", "control"] => match line {
+                    "on" | "auto" => kernel.set_attribute(path, line),
+                    _ => Err(errno(Errno::INVAL)),
+                },
+                ["bus", "pci", "devices", address, name] if name.ends_with("_resize") => {
+                    kernel.resize(address, name, line)
                 }
                 // Success says nothing: whoever matches has it then, or nobody.
                 ["bus", "pci", "drivers_probe"] => {

@@ -18,6 +18,7 @@ use vfio_bindd::{
         usage::Fact,
     },
     policy::{
+        knobs::Knobs,
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, Policy},
         ownership::Ownership,
         pattern::{AddressPattern, IdPattern, NumaPattern},
@@ -130,6 +131,7 @@ pub(crate) fn mapping(terms: Vec<Term>) -> Mapping {
         allow: BTreeSet::new(),
         partial: false,
         ownership: Ownership::default(),
+        knobs: Knobs::default(),
         proxmox: None,
     }
 }

@@ -28,6 +28,10 @@ pub const NOT_BOUND: &str = "ba5828c0f4d39072e70975eeb68ff6c5";
 pub const OWNED: &str = "6bfd65edaae1440bbf529cf5b4f21f18";
 /// They do not.
 pub const NOT_OWNED: &str = "10b8fd7b3d1a42f89d73dfa34117b7c5";
+/// Settings of a function are what a mapping wants.
+pub const TUNED: &str = "e38d11aea9fd4708ac0f29d2efe1dac0";
+/// They are not.
+pub const NOT_TUNED: &str = "0cd2edd054c045939e0828952b153821";
 /// An owner has functions of a mapping.
 pub const CLAIMED: &str = "d61df1b28f304a10b56cb6fa9fb5cc91";
 /// An owner has them no more.
@@ -144,6 +148,26 @@ pub fn report(report: &Report) {
             addresses,
         } => claims(UNCLAIMED, mapping, owner, addresses, "no longer claimed by"),
         Report::Owned { .. } | Report::NotOwned { .. } => owned(report),
+        Report::Tuned { address, changed } => tracing::info!(
+            MESSAGE_ID = TUNED,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "settings of {address}: {changed}"
+        ),
+        Report::NotTuned {
+            address,
+            text,
+            retry_in_secs,
+        } => {
+            let next =
+                retry_in_secs.map_or_else(String::new, |secs| format!("; next try in {secs} s"));
+            tracing::warn!(
+                MESSAGE_ID = NOT_TUNED,
+                VFIO_ADDRESS = %address,
+                VFIO_STEP = "apply",
+                "{address} {text}{next}"
+            );
+        }
         Report::Restored { .. }
         | Report::NotRestored { .. }
         | Report::Released { .. }

@@ -14,7 +14,7 @@ use crate::{
     kernel::{
         helper::protocol::Request as Asked,
         inspect::Wanted,
-        order::{Order, Return},
+        order::{Order, Return, Tune},
         scan::{scan_all, scan_function},
         sriov::{MakeVfs, Pf, SettleVfs},
     },
@@ -42,10 +42,12 @@ impl Work {
                 address,
                 serial_known,
                 variant,
+                settings,
             } => {
                 let wanted = Wanted {
                     serial: !serial_known,
                     variant,
+                    settings,
                 };
                 let request = Asked::Inspect { address, wanted };
                 self.helpers.send(address, request);
@@ -58,6 +60,21 @@ impl Work {
             Effect::Own(address, ownership) => {
                 let request = Asked::Own { address, ownership };
                 self.helpers.send(address, request);
+            }
+            Effect::Tune {
+                address,
+                id,
+                knobs,
+                mappings,
+            } => {
+                let order = Tune {
+                    address,
+                    id,
+                    knobs,
+                    mappings,
+                    undo: self.undo.owned(),
+                };
+                self.helpers.send(address, Asked::Tune(order));
             }
             Effect::Restore { address, together } => {
                 let undo = self.undo.owned().unwrap_or_default();

@@ -21,7 +21,7 @@ use super::{
     host::Host,
     inspect::{Wanted, inspect},
     modules::Modules,
-    order::Order,
+    order::{Order, Step},
     scan::scan_all,
     steps::{self, Failure, driver, identity},
     usage::{Look, words},
@@ -189,6 +189,7 @@ fn planned(look: Look<'_>, policy: &Policy, inventory: &mut Inventory) -> Plan {
     let wanted = Wanted {
         serial: true,
         variant: policy.asks_for_variants(),
+        settings: false,
     };
     loop {
         let plan = plan(inventory, policy, &Held::new());
@@ -235,7 +236,11 @@ fn hold_one(look: Look<'_>, order: &Order) -> Result<(), String> {
     if let Some(text) = objection(look, order, now.as_deref()) {
         return Err(format!("it {text}"));
     }
-    apply::hold(look, order).map_err(|failure| failure.text)
+    let held = apply::hold(look, order);
+    held.map(drop).map_err(|failure| match failure.step {
+        Step::Offer => format!("it {}", failure.text),
+        _ => failure.text,
+    })
 }
 
 /// Loads the driver, which binds what waits for it as it registers

@@ -9,7 +9,7 @@ use crate::{
     kernel::{
         inspect::Wanted,
         nodes::Owned,
-        order::{Order, Outcome, Return, Returned},
+        order::{Order, Outcome, Return, Returned, Tune, Tuned},
         sriov::{Made, MakeVfs, SettleVfs, Settled},
         usage::{Handles, User},
     },
@@ -32,6 +32,8 @@ pub enum Request {
     Apply(Order),
     /// Give a function back to the host.
     Restore(Return),
+    /// Make the settings of a bound function what they are to be.
+    Tune(Tune),
     /// Keep native drivers from the VFs of a PF, or let them again.
     Withhold {
         /// The PF.
@@ -79,6 +81,7 @@ impl Request {
             | Self::Own { address, .. } => Some(*address),
             Self::Apply(order) => Some(order.address),
             Self::Restore(order) => Some(order.address),
+            Self::Tune(order) => Some(order.address),
             Self::Withhold { pf, .. } => Some(*pf),
             Self::MakeVfs(order) => Some(order.pf.address),
             Self::SettleVfs(order) => Some(order.pf.address),
@@ -93,6 +96,7 @@ impl Request {
             Self::Apply(order) => order.detach.as_ref().map(|_| order.address),
             Self::Restore(order) => Some(order.address),
             Self::Inspect { .. }
+            | Self::Tune(_)
             | Self::Withhold { .. }
             | Self::MakeVfs(_)
             | Self::SettleVfs(_)
@@ -114,6 +118,8 @@ pub enum Reply {
     Applied(Outcome),
     /// To [`Request::Restore`].
     Restored(Returned),
+    /// To [`Request::Tune`].
+    Tuned(Tuned),
     /// To [`Request::Withhold`]: whether anything was changed, or why not.
     Withholding(Result<bool, String>),
     /// To [`Request::MakeVfs`].

@@ -26,6 +26,7 @@ use crate::{
         sriov,
         survey::{self, Survey},
         sysfs::HostSysfs,
+        tune::tune,
         usage::{self, Look, Tables},
     },
     policy::doctor::{Finding, examine_iommu},
@@ -117,6 +118,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             | Request::Holders { .. }
             | Request::Withhold { .. }
             | Request::Own { .. }
+            | Request::Tune(_)
             | Request::Survey => kept.for_look(),
             // What was opened since must be seen: something is decided by it.
             Request::Apply(_) | Request::Restore(_) => kept.for_write(),
@@ -137,6 +139,7 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
             }
             Request::Apply(order) => Reply::Applied(apply(look, &Modprobe, &order)),
             Request::Restore(order) => Reply::Restored(restore(look, &Modprobe, &order)),
+            Request::Tune(order) => Reply::Tuned(tune(look, &order)),
             Request::Withhold { pf, withhold, undo } => {
                 let done = if withhold {
                     autoprobe::withhold(look, pf, &undo)

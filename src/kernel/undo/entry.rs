@@ -10,13 +10,19 @@ use super::{UndoError, boot};
 use crate::{
     kernel::{
         inspect::driver_override,
-        order::Order,
+        knobs,
+        order::{Order, Tune},
         scan::path,
         steps::{driver, identity, pair},
         sysfs::{Sysfs, function_dir, link_name},
         usage::{Look, words},
     },
-    pci::{address::Address, id::PciId},
+    pci::{
+        address::Address,
+        id::PciId,
+        settings::{Power, Settings},
+    },
+    policy::knobs::Knobs,
 };
 
 /// The format of the files; another one is left alone.
@@ -76,6 +82,13 @@ pub struct Former {
     pub module: Option<String>,
     /// The driver override.
     pub driver_override: Option<String>,
+    /// Whether it might sleep, which vfio-pci changes as it comes and as it goes;
+    /// `None` if that was not written down yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
+    /// Those of its settings that were to be changed.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// How far the return of a function is.
@@ -122,7 +135,40 @@ impl Former {
             driver,
             module,
             driver_override: driver_override(sysfs, address),
+            power: knobs::power(sysfs, address),
+            settings: Settings::default(),
         }
+    }
+
+    /// The settings that it gets back with its driver.
+    pub(in crate::kernel) fn given_back(&self) -> Settings {
+        Settings {
+            power: self.power,
+            ..self.settings.clone()
+        }
+    }
+
+    /// What those of its settings are to be that no mapping wants otherwise any
+    /// more, while `driver` has it: what they were. vfio-pci lets a function sleep
+    /// that it was given (drivers/vfio/pci/vfio_pci_core.c,
+    /// `vfio_pci_core_register_device`, v6.1 and v6.12). A BAR stays as large as it
+    /// is until no driver has the function.
+    pub(in crate::kernel) fn put_back(&self, wanted: &Settings, driver: Option<&str>) -> Settings {
+        let mut over = self.settings.beside(wanted);
+        over.bars.clear();
+        if over.power.is_some() && self.driver.as_deref() != driver {
+            over.power = Some(Power::Auto);
+        }
+        over
+    }
+}
+
+impl Former {
+    /// Adds what those settings are now that `knobs` is about to change. What is
+    /// noted already is what they were before the first change.
+    fn note(&mut self, sysfs: &dyn Sysfs, address: Address, knobs: &Knobs) {
+        let now = knobs::former(sysfs, address, knobs);
+        self.settings = std::mem::take(&mut self.settings).and(now);
     }
 }
 
@@ -139,16 +185,46 @@ impl Entry {
         known: Option<&Self>,
     ) -> Result<Self, UndoError> {
         let function = Identity::of_now(look, order.address)?;
-        let former = known
-            .filter(|known| known.phase != Phase::Released && known.function == function)
-            .map(|known| known.former.clone());
+        let known = known.filter(|known| known.is_of(&function));
+        let mut former = known.map_or_else(
+            || Former::of_now(look.sysfs, order.address),
+            |known| known.former.clone(),
+        );
+        former.note(look.sysfs, order.address, &order.knobs);
         Ok(Self {
             format: FORMAT,
             phase: Phase::Taken,
             function,
-            former: former.unwrap_or_else(|| Former::of_now(look.sysfs, order.address)),
+            former,
             driver: order.driver.clone(),
             mappings: order.mappings.clone(),
         })
+    }
+
+    /// The entry for a function whose settings are about to be changed under a
+    /// vfio driver, where `known` is what the journal has. One that was never
+    /// taken, but bound by somebody else, goes back to just that.
+    ///
+    /// # Errors
+    /// If the function cannot be told from another one.
+    pub fn of_tuned(look: Look<'_>, order: &Tune, known: Option<Self>) -> Result<Self, UndoError> {
+        let function = Identity::of_now(look, order.address)?;
+        let known = known.filter(|known| known.is_of(&function));
+        let mut entry = known.unwrap_or_else(|| Self {
+            format: FORMAT,
+            phase: Phase::Taken,
+            function,
+            former: Former::of_now(look.sysfs, order.address),
+            driver: driver(look.sysfs, order.address).unwrap_or_default(),
+            mappings: order.mappings.clone(),
+        });
+        let former = &mut entry.former;
+        former.note(look.sysfs, order.address, &order.knobs);
+        Ok(entry)
+    }
+
+    /// Whether it is about this function, and that was not given back since.
+    fn is_of(&self, function: &Identity) -> bool {
+        self.phase != Phase::Released && self.function == *function
     }
 }

@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, iter};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    ownership,
+    knobs, ownership,
     reader::{Key, Reader, Value},
     selector::selectors,
 };
 use crate::policy::{
     guard::Guard,
+    knobs::Knobs,
     model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping, VFIO_DRIVERS},
     ownership::Ownership,
     placement::{Placement, Preference},
@@ -33,6 +34,10 @@ const KEYS: &[&str] = &[
     "partial",
     "owner",
     "mode",
+    "reset_method",
+    "d3cold",
+    "power",
+    "resize_bar",
     "proxmox",
 ];
 
@@ -76,6 +81,7 @@ pub(super) fn mapping(
         allow: BTreeSet::new(),
         partial: false,
         ownership: Ownership::default(),
+        knobs: Knobs::default(),
         proxmox: None,
     };
     for (key, value) in table {
@@ -113,6 +119,9 @@ fn setting(reader: &mut Reader<'_>, mapping: &mut Mapping, key: &Key<'_>, value:
         "group" => ownership::group(reader, mapping, value),
         "owner" => mapping.ownership.owner = ownership::owner(reader, value),
         "mode" => mapping.ownership.mode = ownership::mode(reader, value),
+        "reset_method" | "d3cold" | "power" | "resize_bar" => {
+            knobs::setting(reader, &mut mapping.knobs, name, value);
+        }
         "allow" => mapping.allow = allow(reader, value),
         "partial" => mapping.partial = reader.boolean(name, value).unwrap_or_default(),
         "proxmox" => mapping.proxmox = proxmox(reader, value),

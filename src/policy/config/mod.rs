@@ -5,6 +5,7 @@
 //! every file is found in one go.
 
 mod diagnostic;
+mod knobs;
 mod mapping;
 mod nearest;
 mod ownership;

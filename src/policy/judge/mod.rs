@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     guard::{Objection, Refusal, static_objections, usage_objections},
+    knobs,
     model::{Detach, Mapping, Policy},
     resolve::{Resolution, Unknown, addresses, first_match},
     selector::{Candidate, Selector},
@@ -174,7 +175,9 @@ impl<'a> Judge<'a> {
             .filter(|other| **other != name)
             .filter_map(|other| {
                 let theirs = self.policy.mappings.get(*other)?;
-                let differs = difference(mapping, theirs)?;
+                let of = |mapping| knobs::of(mapping, self.inventory, address);
+                let differs = difference(mapping, theirs).map(str::to_owned);
+                let differs = differs.or_else(|| of(mapping)?.difference(of(theirs)?))?;
                 Some(Objection::absolute(format!(
                     "is also in mapping '{other}', which wants another {differs} for it"
                 )))

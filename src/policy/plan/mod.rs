@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::parts::{Action, Chosen, MappingPlan, Plan, Verdict};
 use super::{
     judge::{Judge, Spared},
+    knobs::{Knobs, knobs},
     model::{DriverChoice, Mapping, Policy},
     ownership::nodes,
     resolve::{Held, Resolution, addresses, resolve},
@@ -65,7 +66,8 @@ pub fn plan_around(
         }
     };
     wait_for_companions(&judge, &spared, &mut mappings);
-    let actions = actions(&judge, policy, &mappings);
+    let knobs = knobs(inventory, policy, &mappings);
+    let actions = actions(&judge, policy, &mappings, &knobs);
     let nodes = nodes(inventory, policy, &mappings);
     let inspect = mappings
         .iter()
@@ -90,6 +92,7 @@ pub fn plan_around(
         left_over: left_over.into_iter().collect(),
         nodes,
         sriov,
+        knobs,
     }
 }
 
@@ -256,6 +259,7 @@ fn actions(
     judge: &Judge<'_>,
     policy: &Policy,
     mappings: &BTreeMap<&String, MappingPlan>,
+    knobs: &BTreeMap<Address, Knobs>,
 ) -> Vec<Action> {
     let mut actions: BTreeMap<Address, Action> = BTreeMap::new();
     for (name, plan) in mappings {
@@ -282,6 +286,7 @@ fn actions(
                         detach: function.native_driver().map(str::to_owned),
                         allow: mapping.allow.iter().map(|guard| guard.name()).collect(),
                         group: function.iommu_group.unwrap_or_default(),
+                        knobs: knobs.get(&chosen.address).cloned().unwrap_or_default(),
                         mappings: Vec::new(),
                         why: chosen.why.clone(),
                     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pci::{address::Address, id::PciId},
     policy::{
-        guard::Refusal, ownership::Ownership, placement::Placed, sriov::SriovPlan, variant::Pick,
+        guard::Refusal, knobs::Knobs, ownership::Ownership, placement::Placed, sriov::SriovPlan,
+        variant::Pick,
     },
 };
 
@@ -29,6 +30,9 @@ pub struct Plan {
     /// What is to be done to PFs.
     #[serde(skip_serializing_if = "SriovPlan::is_empty")]
     pub sriov: SriovPlan,
+    /// What the settings of functions are to be, where a mapping says it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub knobs: BTreeMap<Address, Knobs>,
 }
 
 /// What becomes of a mapping.
@@ -137,6 +141,9 @@ pub struct Action {
     pub allow: BTreeSet<&'static str>,
     /// Its IOMMU group; one group's actions are applied one after another.
     pub group: u32,
+    /// What its settings are to be.
+    #[serde(skip_serializing_if = "Knobs::is_empty")]
+    pub knobs: Knobs,
     /// The mappings that want it.
     pub mappings: Vec<String>,
     /// What chose it.
