@@ -61,6 +61,37 @@ fn an_unmatched_function_is_inspected_and_a_short_address_will_do() {
 }
 
 #[test]
+fn settings_are_told_as_wanted_and_as_found() {
+    let tree = host();
+    fs::write(tree.attribute(NIC, "d3cold_allowed"), "1\n").unwrap();
+    let wish =
+        "reset_method = [\"bus\", \"flr\"]\nd3cold = false\nresize_bar = { \"0\" = \"8G\" }\n";
+    let config = one("iommu_group = 2") + wish;
+    let wanted = "reset_method \"bus flr\", d3cold false, BAR 0 8G";
+    let (_, out, _) = asked(&tree, &config, &["explain", NIC]);
+    assert!(out.contains(&format!("    wants {wanted}\n")), "{out}");
+    let found = "  settings: reset_method \"flr bus\", d3cold true\n";
+    assert!(out.contains(found), "{out}");
+    let (_, out, _) = asked(&tree, &config, &["explain", "nic"]);
+    for line in [
+        "reset_method bus flr",
+        "d3cold false",
+        "resize_bar BAR 0 8G",
+    ] {
+        assert!(out.contains(&format!("  {line}\n")), "{out}");
+    }
+    let (_, out, _) = asked(&tree, &config, &["plan"]);
+    let deed = format!("would be bound to vfio-pci, with {wanted}\n");
+    assert!(out.contains(&deed), "{out}");
+    // Where nobody wants anything of them nobody looks.
+    let (_, out, _) = asked(&tree, &one("iommu_group = 2"), &["explain", NIC]);
+    assert!(
+        !out.contains("settings:") && !out.contains("wants"),
+        "{out}"
+    );
+}
+
+#[test]
 fn a_mapping_says_why_its_count_is_off() {
     let tree = host();
     let config = one("id = \"8086:10d3\"") + "expect = 1\n";

@@ -134,6 +134,7 @@ impl Host {
     /// it needs to know inspected.
     pub(super) async fn plan(&mut self, policy: &Policy) -> Result<Plan, Stop> {
         self.wanted.variant = policy.asks_for_variants();
+        self.wanted.settings = policy.asks_for_settings();
         let mut asked = BTreeSet::new();
         loop {
             let plan = plan(&self.inventory, policy, &Held::new());

@@ -160,13 +160,17 @@ fn verdict(mapping: &MappingPlan) -> String {
 
 fn deed(action: Option<&Action>, bound: bool) -> String {
     match action {
-        Some(action) => match &action.detach {
-            Some(driver) => format!(
-                "would be unbound from {driver}, then bound to {}",
-                action.driver
-            ),
-            None => format!("would be bound to {}", action.driver),
-        },
+        Some(action) => {
+            let mut deed = match &action.detach {
+                Some(driver) => format!("would be unbound from {driver}, then "),
+                None => "would be ".to_owned(),
+            };
+            deed += &format!("bound to {}", action.driver);
+            if !action.knobs.is_empty() {
+                deed += &format!(", with {}", action.knobs);
+            }
+            deed
+        }
         None if bound => "is bound".to_owned(),
         None => "would be left as it is".to_owned(),
     }

@@ -225,7 +225,7 @@ fn functions_that_cannot_be_used_twice_or_at_all_are_told() {
         Level::Warn,
         "power",
         "0000:01:00.0 is in D3cold",
-        "/sys/bus/pci/devices/0000:01:00.0/d3cold_allowed",
+        "d3cold = false in the mapping of 0000:01:00.0",
     );
     only(
         &asleep(GPU, false),

@@ -96,7 +96,10 @@ fn facts(told: &OfFunction) -> Vec<String> {
     if !one.netdevs.is_empty() {
         now += &format!(", {}", one.netdevs.join(" "));
     }
-    vec![what, place, now]
+    let settings = looked.map(|looked| &looked.settings);
+    let settings = settings.filter(|settings| !settings.is_empty());
+    let settings = settings.map(|settings| format!("settings: {settings}"));
+    [what, place, now].into_iter().chain(settings).collect()
 }
 
 fn in_mapping(name: &str, one: &InMapping) -> Vec<String> {
@@ -142,6 +145,9 @@ fn in_mapping(name: &str, one: &InMapping) -> Vec<String> {
     let placed = one.placed.iter();
     lines.extend(placed.map(|placed| format!("  preferred: {}", placed.why)));
     lines.extend(one.picked.iter().map(|pick| format!("  {}", picked(pick))));
+    if !one.wants.is_empty() {
+        lines.push(format!("  wants {}", one.wants));
+    }
     let held_up = one.standing == Some(Standing::Chosen) && one.verdict != Verdict::Ready;
     if held_up && !one.reason.is_empty() {
         lines.push(format!("  but not bound for it: {}", one.reason));

@@ -151,9 +151,8 @@ fn power(case: &Case<'_>, facts: &HostFacts) -> Vec<Finding> {
             let text = format!("{address} is in D3cold; some devices never come back from it");
             let advice = if one.allowed {
                 format!(
-                    "if it fails with \"device inaccessible\": echo 0 > \
-                     /sys/bus/pci/devices/{address}/d3cold_allowed before it is bound, or options \
-                     vfio-pci disable_idle_d3=1 in modprobe.d"
+                    "if it fails with \"device inaccessible\": d3cold = false in the mapping of \
+                     {address}, or options vfio-pci disable_idle_d3=1 in modprobe.d"
                 )
             } else {
                 "it may not go there any more (d3cold_allowed is 0): a reboot wakes it".to_owned()

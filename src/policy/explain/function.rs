@@ -14,6 +14,7 @@ use crate::{
     policy::{
         guard::{is_bridge, static_objections, usage_objections},
         judge::keeps_group,
+        knobs::{self, Knobs},
         model::{Extent, Mapping, Policy},
         placement::Placed,
         plan::{MappingPlan, Plan, Verdict},
@@ -69,6 +70,9 @@ pub struct InMapping {
     /// Why it was preferred, where the mapping takes a part of what matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placed: Option<Placed>,
+    /// What it wants of its settings.
+    #[serde(default, skip_serializing_if = "Knobs::is_empty")]
+    pub wants: Knobs,
     /// What becomes of the mapping as a whole.
     pub verdict: Verdict,
     /// One clause why.
@@ -201,6 +205,9 @@ fn in_mapping(
         against: against(planned, address),
         picked: picked(planned, address),
         placed: placed(planned, address),
+        wants: knobs::of(mapping, inventory, address)
+            .cloned()
+            .unwrap_or_default(),
         verdict: planned.verdict,
         reason: planned.reason.clone(),
     }

@@ -9,7 +9,7 @@ use super::{
     Against, Brief, Deed, Live, Outcome, Standing, Trial, against, picked, placed, standing,
 };
 use crate::{
-    pci::{address::Address, function::Function, inventory::Inventory},
+    pci::{address::Address, function::Function, inventory::Inventory, settings::Settings},
     policy::{
         model::{Detach, DriverChoice, Expect, Extent, GroupRule, Mapping},
         placement::{Placed, Placement},
@@ -241,6 +241,10 @@ fn fits(expect: Expect, count: usize) -> bool {
 /// The settings that are not the default, as a person would say them.
 fn settings(mapping: &Mapping) -> BTreeMap<String, String> {
     let allow: Vec<_> = mapping.allow.iter().map(|guard| guard.name()).collect();
+    let bars = Settings {
+        bars: mapping.knobs.resize_bar.clone(),
+        ..Settings::default()
+    };
     let changed = |differs: bool, text: &str| differs.then(|| text.to_owned());
     [
         ("functions", changed(mapping.extent == Extent::Slot, "slot")),
@@ -274,6 +278,13 @@ fn settings(mapping: &Mapping) -> BTreeMap<String, String> {
         ("group", changed(mapping.group == GroupRule::Take, "take")),
         ("allow", changed(!allow.is_empty(), &allow.join(", "))),
         ("partial", changed(mapping.partial, "true")),
+        ("reset_method", mapping.knobs.reset_words()),
+        ("d3cold", mapping.knobs.d3cold.map(|one| one.to_string())),
+        ("power", mapping.knobs.power.map(|one| one.to_string())),
+        (
+            "resize_bar",
+            changed(!mapping.knobs.resize_bar.is_empty(), &bars.to_string()),
+        ),
         (
             "nodes",
             changed(
