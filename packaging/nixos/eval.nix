@@ -462,6 +462,33 @@ in
       "rw-"
       660
     ];
+    "reset methods" = rights "reset_method" [
+      "flr"
+      [
+        "flr"
+        "bus"
+      ]
+    ];
+    "no reset methods" = wrongs "reset_method" [
+      "default"
+      "FLR"
+      [ "warm" ]
+    ];
+    "sizes of BARs" = rights "resize_bar" [
+      { "0" = "8G"; }
+      {
+        "1" = "256M";
+        "2" = "2T";
+      }
+    ];
+    "no sizes of BARs" = wrongs "resize_bar" [
+      "8G"
+      { "0" = 8; }
+      { "0" = "8"; }
+      { "0" = "0M"; }
+    ];
+    "another word for power" = wrong (mapping { power = "off"; });
+    "a word for d3cold" = wrong (mapping { d3cold = "no"; });
     "libvirt's hook without libvirt" = wrong (mapping { } // { libvirt.enable = true; });
     "a name with a capital" = wrong { mappings.GPU.match.id = "10de:2684"; };
     "a key that options and settings say otherwise" = wrong (

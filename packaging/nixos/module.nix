@@ -130,6 +130,16 @@ let
     "xe-vfio-pci"
   ];
 
+  resetMethods = [
+    "device_specific"
+    "acpi"
+    "flr"
+    "af_flr"
+    "pm"
+    "bus"
+    "cxl_bus"
+  ];
+
   mapping = types.submodule {
     options = {
       match = mkOption {
@@ -187,6 +197,17 @@ let
       mode = unset (types.strMatching "0?[0246]{3}") ''
         Who may read (4) and write (2) these nodes, in octal, as `"0640"`. With a group of
         users it is `"0660"` if nothing is said, otherwise it is left as it is.
+      '';
+      reset_method = unset (oneOrMore (types.enum resetMethods)) ''
+        How the kernel resets the functions, in the order to be tried.
+      '';
+      d3cold = unset types.bool "Whether the devices may be without power while nobody uses them.";
+      power = unset (types.enum [
+        "on"
+        "auto"
+      ]) "Whether the devices may sleep while nobody uses them, as vfio-pci lets them.";
+      resize_bar = unset (types.attrsOf (types.strMatching "[1-9][0-9]*[MGTPE]")) ''
+        How large BARs are that can be resized, as `{ "0" = "8G"; }`.
       '';
       proxmox = unset (types.strMatching "[A-Za-z][A-Za-z0-9_-]+") ''
         The ID of the resource mapping of Proxmox VE that it is paired with.
