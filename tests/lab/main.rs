@@ -36,6 +36,7 @@ const EVERYTHING: &[&[Scenario]] = &[
     scenarios::claims::SCENARIOS,
     scenarios::libvirt::SCENARIOS,
     scenarios::restore::SCENARIOS,
+    scenarios::knobs::SCENARIOS,
     scenarios::microvm::SCENARIOS,
     // After a card was plugged in on node 1, the firmware's NIC there has no
     // I/O ports any more, and no virtual machine can have it.

@@ -18,6 +18,7 @@ pub(crate) mod hosts;
 pub(crate) mod hotplug;
 pub(crate) mod initramfs;
 pub(crate) mod iommu;
+pub(crate) mod knobs;
 pub(crate) mod lab;
 pub(crate) mod libvirt;
 pub(crate) mod microvm;
