@@ -228,6 +228,12 @@ impl Flights {
         self.0.remove(&address)
     }
 
+    /// Whether a helper has the PF make VFs, so that those that there are may go.
+    pub(super) fn is_making_vfs(&self, pf: Address) -> bool {
+        let flight = self.0.get(&pf);
+        flight.is_some_and(|one| matches!(one.errand, Errand::MakeVfs(_)))
+    }
+
     /// Whether a helper writes to the function now, and is not late.
     pub(super) fn is_writing(&self, address: Address) -> bool {
         let flight = self.0.get(&address).filter(|one| !one.stuck);

@@ -203,7 +203,8 @@ impl State {
     fn has_settings(&self, mapping: &MappingPlan, plan: &Plan) -> bool {
         let function = |address| self.inventory.as_ref()?.get(address);
         let mut vfs = mapping.addresses().filter_map(function);
-        self.dry_run || vfs.all(|vf| matches!(self.sriov.waits(&plan.sriov, vf), Ok(None)))
+        self.dry_run
+            || vfs.all(|vf| matches!(self.sriov.waits(&self.flights, &plan.sriov, vf), Ok(None)))
     }
 
     /// Whether the settings of a mapping that is bound are what they are to be.

@@ -192,7 +192,10 @@ impl State {
             }
             Event::Changed(address) => self.changed(address, &mut effects),
             Event::Arrived(address) => self.arrived(address, &mut effects),
-            Event::Removed(address) => self.removed(address, now),
+            Event::Removed(address) => {
+                self.lost_by_its_pf(address, &mut effects);
+                self.removed(address, now);
+            }
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
                 self.look_again();

@@ -8,7 +8,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::flight::Retries;
+use super::flight::{Flights, Retries};
 use crate::{
     pci::{
         address::Address,
@@ -118,6 +118,7 @@ impl Sriovs {
     /// What a VF that a mapping has still waits for; `Err` if that did not work.
     pub(in crate::engine) fn waits(
         &self,
+        flights: &Flights,
         plan: &SriovPlan,
         vf: &Function,
     ) -> Result<Option<String>, String> {
@@ -127,6 +128,11 @@ impl Sriovs {
         let Some(pf) = plan.pfs.get(&address) else {
             return Ok(None);
         };
+        if flights.is_making_vfs(address) {
+            return Ok(Some(format!(
+                "is one of the VFs that {address} has made now"
+            )));
+        }
         let wanted = index.and_then(|index| pf.settings.get(&index));
         if pf.settings.is_empty() || (index.is_some() && wanted.is_none()) {
             return Ok(None);

@@ -98,7 +98,7 @@ impl View<'_> {
         let Some(function) = function.filter(|_| found.0 == FunctionState::Bound) else {
             return found;
         };
-        match self.sriov.waits(&self.plan.sriov, function) {
+        match self.sriov.waits(self.flights, &self.plan.sriov, function) {
             Ok(None) => found,
             Ok(Some(reason)) => (FunctionState::Pending, reason),
             Err(reason) => (FunctionState::Failed, reason),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Made, Settled, Settlement, present};
 use crate::{
-    engine::{event::Effect, flight::Errand, report::Report, state::State},
+    engine::{coldplug::Coldplug, event::Effect, flight::Errand, report::Report, state::State},
     pci::{address::Address, function::Role},
     policy::{
         plan::Plan,
@@ -26,7 +26,10 @@ impl State {
         if self.dry_run || self.journal_awaited {
             return false;
         }
-        let mut waits = false;
+        // A driver that makes VFs is loaded by udev, and so is what names its interface.
+        let driverless = |pf: &PfPlan| matches!(pf.standing, Standing::Waiting(_));
+        let awaited = !plan.sriov.absent.is_empty() || plan.sriov.pfs.values().any(driverless);
+        let mut waits = awaited && self.coldplug != Coldplug::Over;
         for (address, pf) in &plan.sriov.pfs {
             waits |= self.review_pf(*address, pf, now, effects);
         }
@@ -279,6 +282,23 @@ impl State {
             }
         }
         self.reconcile_at = Some(now);
+    }
+
+    /// A function went: if it was a VF, its PF has it no more, which the kernel tells
+    /// of none but those that come (drivers/pci/iov.c, `sriov_disable`, v6.12).
+    pub(in crate::engine) fn lost_by_its_pf(
+        &mut self,
+        address: Address,
+        effects: &mut Vec<Effect>,
+    ) {
+        let function = self.inventory.as_ref().and_then(|all| all.get(address));
+        let Some(Role::Vf { pf, .. }) = function.map(|one| one.role.clone()) else {
+            return;
+        };
+        // A helper that takes them away looks at the PF when it is done.
+        if !self.flights.is_writing(pf) {
+            self.observe(pf, effects);
+        }
     }
 
     /// The entry of the config that the PF belongs to.
