@@ -249,7 +249,7 @@ fn the_example_is_right_as_it_is_and_uncommented() {
         .filter(|line| line.starts_with('[') || line.contains(" = ") && !line.contains("; "))
         .collect();
     let config = read(&examples.join("\n")).unwrap_or_else(|errors| unreachable!("{errors}"));
-    assert_eq!(config.policy.mappings.len(), 9);
+    assert_eq!(config.policy.mappings.len(), 11);
     assert!(config.policy.proxmox.sync);
     assert_eq!(config.policy.protect.len(), 1);
 }
