@@ -261,8 +261,8 @@ proptest! {
     }
 
     #[test]
-    fn no_broken_config_panics(at in 0usize..400, with in "[\\[\\]{}\"=,a-z0-9\n]{0,3}") {
-        let good = "[mapping.gpu]\nmatch = [{ id = \"10de:2684\", numa = [1] }]\nexpect = { min = 1 }\n[protect]\nmatch = { vf_of = \"enp*\", vf = \"0-2\" }\n";
+    fn no_broken_config_panics(at in 0usize..700, with in "[\\[\\]{}\"=,a-z0-9\n]{0,3}") {
+        let good = "[mapping.gpu]\nmatch = [{ id = \"10de:2684\", numa = [1] }]\nexpect = { min = 1 }\n[protect]\nmatch = { vf_of = \"enp*\", vf = \"0-2\" }\n[sriov.nic]\npf = { netdev = \"*\" }\nvfs = \"50%\"\n[[sriov.nic.vf]]\nindex = \"0-2\"\nmac = { base = \"52:54:00:00:00:00\" }\nvlan = { id = 1, qos = 2 }\n";
         let at = at % good.len();
         let (before, after) = good.split_at(at);
         drop(read(&format!("{before}{with}{after}")));

@@ -153,14 +153,13 @@ fn vf(info: &[u8]) -> Option<(u16, VfSettings)> {
 /// the protocol.
 fn vlan(value: &[u8]) -> Option<Vlan> {
     let protocol = short(value, 12).map(u16::from_be);
-    Some(Vlan {
-        id: u16::try_from(number(value, 4)?).ok()?,
-        qos: u8::try_from(number(value, 8)?).ok()?,
-        protocol: match protocol {
-            Some(ETH_P_8021AD) => VlanProtocol::Service,
-            _ => VlanProtocol::Customer,
-        },
-    })
+    let protocol = match protocol {
+        Some(ETH_P_8021AD) => VlanProtocol::Service,
+        _ => VlanProtocol::Customer,
+    };
+    let id = u16::try_from(number(value, 4)?).ok()?;
+    let qos = u8::try_from(number(value, 8)?).ok()?;
+    Some(Vlan::new(id, qos, protocol))
 }
 
 #[cfg(test)]

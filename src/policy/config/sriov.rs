@@ -120,8 +120,14 @@ fn rules_of(reader: &mut Reader<'_>, value: &Value<'_>, count: VfCount) -> Vec<V
             continue;
         };
         let rule = rule(reader, value, table, count);
+        // Of which VFs it is cannot be told, and so nothing else of it.
+        if table.contains_key("index") && rule.index.is_none() {
+            continue;
+        }
         for other in &rules {
-            again(reader, value, &rule, other);
+            if again(reader, value, &rule, other) {
+                break;
+            }
         }
         rules.push(rule);
     }
@@ -154,8 +160,11 @@ fn rule(reader: &mut Reader<'_>, whole: &Value<'_>, table: &DeTable<'_>, count: 
         let help = format!("expected at least one of: {}", keys.join(", "));
         reader.error(whole.span(), message, Some(help));
     }
-    if let Some(value) = table.get("mac") {
-        check_mac(reader, value, &rule, count);
+    let is_told = rule.index.is_some() || !table.contains_key("index");
+    if let Some(value) = table.get("mac").filter(|_| is_told)
+        && !fits(reader, value, &rule, count)
+    {
+        rule.mac = None;
     }
     rule
 }
@@ -202,8 +211,8 @@ fn mac(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MacRule> {
     }
 }
 
-/// An address is of one VF, and a base has room for all of its VFs.
-fn check_mac(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, count: VfCount) {
+/// Whether an address is of one VF, and a base has room for all of its VFs.
+fn fits(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, count: VfCount) -> bool {
     let last = rule.index.as_ref().map_or_else(
         || count.number().map(|number| number.saturating_sub(1)),
         VfSet::last,
@@ -213,25 +222,25 @@ fn check_mac(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, count: V
             let message = format!("`mac` is \"{mac}\", which only one VF can have");
             let help = format!("name that one by index = 0, or set mac = {{ base = \"{mac}\" }}");
             reader.error(value.span(), message, Some(help));
+            false
         }
-        Some(MacRule::Base(mac)) => {
-            if let Some(last) = last.filter(|last| mac.plus(*last).is_none()) {
+        Some(MacRule::Base(mac)) => match last.filter(|last| mac.plus(*last).is_none()) {
+            Some(last) => {
                 let message = format!("`mac` begins at {mac}, and ends before VF {last} has one");
                 let help = "the last three octets are counted up".to_owned();
                 reader.error(value.span(), message, Some(help));
+                false
             }
-        }
-        _ => {}
+            None => true,
+        },
+        _ => true,
     }
 }
 
 fn vlan(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Vlan> {
     let DeValue::Table(table) = value.get_ref() else {
-        return Some(Vlan {
-            id: vlan_id(reader, "vlan", value)?,
-            qos: 0,
-            protocol: VlanProtocol::Customer,
-        });
+        let id = vlan_id(reader, "vlan", value)?;
+        return Some(Vlan::new(id, 0, VlanProtocol::Customer));
     };
     for (key, _) in table {
         if !matches!(key.get_ref().as_ref(), "id" | "qos" | "protocol") {
@@ -269,7 +278,7 @@ fn vlan(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Vlan> {
         None => VlanProtocol::Customer,
         Some(value) => reader.word("protocol", value, &known)?,
     };
-    Some(Vlan { id, qos, protocol })
+    Some(Vlan::new(id, qos, protocol))
 }
 
 /// 4095 is reserved (IEEE 802.1Q; net/core/rtnetlink.c, `do_setvfinfo`, has drivers
@@ -325,8 +334,8 @@ fn rate(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rate> {
     Some(Rate { min, max })
 }
 
-/// Two rules must not set the same thing of one VF.
-fn again(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, other: &VfRule) {
+/// Two rules must not set the same thing of one VF; says whether they do.
+fn again(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, other: &VfRule) -> bool {
     let common = match (&rule.index, &other.index) {
         (Some(one), Some(two)) => one.common(two),
         (Some(one), None) | (None, Some(one)) => one.first(),
@@ -334,11 +343,13 @@ fn again(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, other: &VfRu
     };
     let theirs = other.keys();
     let twice = rule.keys().into_iter().find(|key| theirs.contains(key));
-    if let (Some(index), Some(key)) = (common, twice) {
-        let message = format!("`{key}` of VF {index} is set twice");
-        let help = "another [[sriov.NAME.vf]] before it sets that".to_owned();
-        reader.error(value.span(), message, Some(help));
-    }
+    let (Some(index), Some(key)) = (common, twice) else {
+        return false;
+    };
+    let message = format!("`{key}` of VF {index} is set twice");
+    let help = "another [[sriov.NAME.vf]] before it sets that".to_owned();
+    reader.error(value.span(), message, Some(help));
+    true
 }
 
 /// No two VFs may have the same MAC address, as far as is known without the PF.

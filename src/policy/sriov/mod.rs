@@ -102,6 +102,16 @@ impl Sriov {
         let all = self.settings(count).into_values();
         all.filter_map(|one| one.mac).find(|mac| !seen.insert(*mac))
     }
+
+    /// The first of the first `count` VFs that is to have a MAC address which its base
+    /// does not reach.
+    #[must_use]
+    pub fn beyond(&self, count: u16) -> Option<u16> {
+        let lacks = |rule: &VfRule, index| {
+            rule.is_of(index) && rule.mac.is_some() && rule.at(index).mac.is_none()
+        };
+        (0..count).find(|index| self.rules.iter().any(|rule| lacks(rule, *index)))
+    }
 }
 
 #[cfg(test)]

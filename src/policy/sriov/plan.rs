@@ -136,6 +136,7 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
     };
     let wanted = entry.vfs.of(total);
     let has = u16::try_from(vfs.len()).unwrap_or(u16::MAX);
+    let wrong = wanted.and_then(|wanted| wrong_addresses(entry, wanted));
     let standing = match (wanted, &function.role, function.driver.as_deref()) {
         (_, Role::Vf { .. } | Role::Plain, _) => Standing::Refused("has no SR-IOV".to_owned()),
         _ if !others.is_empty() => Standing::Refused(format!(
@@ -146,6 +147,7 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
             "can have at most {total} VFs, and vfs is {}",
             entry.vfs
         )),
+        _ if wrong.is_some() => Standing::Refused(wrong.unwrap_or_default()),
         (Some(wanted), ..) if wanted == has => Standing::Right,
         (Some(_), _, Some(driver)) if is_vfio_driver(driver) => Standing::Refused(format!(
             "is bound to {driver}, which makes no VFs for the host"
@@ -165,6 +167,19 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
         vfs,
         autoprobe: entry.autoprobe,
     }
+}
+
+/// What is wrong with the MAC addresses of its first `count` VFs: the config could not
+/// tell how many there are.
+fn wrong_addresses(entry: &Sriov, count: u16) -> Option<String> {
+    if let Some(index) = entry.beyond(count) {
+        return Some(format!(
+            "would have no MAC address left for its VF {index}: the last three octets are \
+             counted up"
+        ));
+    }
+    let mac = entry.doubled(count)?;
+    Some(format!("would give two of its VFs the MAC address {mac}"))
 }
 
 /// Refuses PFs of which VFs would have the MAC address of another VF.

@@ -83,6 +83,18 @@ pub struct Vlan {
     pub protocol: VlanProtocol,
 }
 
+impl Vlan {
+    /// This one. No tag at all is of no protocol, whatever a driver says of it.
+    #[must_use]
+    pub const fn new(id: u16, qos: u8, protocol: VlanProtocol) -> Self {
+        let protocol = match (id, qos) {
+            (0, 0) => VlanProtocol::Customer,
+            _ => protocol,
+        };
+        Self { id, qos, protocol }
+    }
+}
+
 /// The tag of a VLAN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VlanProtocol {
@@ -199,7 +211,7 @@ impl fmt::Display for Setting {
         write!(f, "{} ", self.name())?;
         match self {
             Self::Mac(mac) => mac.fmt(f),
-            Self::Vlan(Vlan { id: 0, .. }) => f.write_str("none"),
+            Self::Vlan(Vlan { id: 0, qos: 0, .. }) => f.write_str("none"),
             Self::Vlan(vlan) => {
                 write!(f, "{}", vlan.id)?;
                 if vlan.qos > 0 {
