@@ -49,7 +49,8 @@ pub(super) fn helped(
         }
         (_, Ok(Reply::Made(made))) => Event::Made(address, vfs(made)),
         (Request::MakeVfs(_), Err(error)) => {
-            Event::Made(address, Made::Failed(format!("its VFs: {error}")))
+            let text = format!("has VFs that cannot be made: {error}");
+            Event::Made(address, Made::Failed(text))
         }
         (_, Ok(Reply::Settled(settled))) => Event::Settled(address, set(settled)),
         (Request::SettleVfs(_), Err(error)) => {

@@ -10,11 +10,16 @@
     reason = "each test binary uses a part; a test says no by a panic"
 )]
 
+mod fake_sriov;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Mutex,
 };
+
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub(crate) use self::fake_sriov::{FakePf, vf_of};
 
 use rustix::io::Errno;
 use vfio_bindd::{
@@ -26,6 +31,7 @@ use vfio_bindd::{
         usage::{Look, Tables},
     },
     pci::function::is_vfio_driver,
+    policy::sriov::{Setting, VfSettings},
 };
 
 /// The fake's whole state.
@@ -100,6 +106,8 @@ pub(crate) struct Kernel {
     pub(crate) crowded: BTreeSet<String>,
     /// Attributes of functions whose write says EIO.
     pub(crate) read_only: BTreeSet<String>,
+    /// Address to what the PF there does.
+    pub(crate) pfs: BTreeMap<String, FakePf>,
 }
 
 /// When a writer is killed.
@@ -519,6 +527,11 @@ impl Kernel {
         }
     }
 
+    /// Its driver is unloaded.
+    pub(crate) fn unbind_for_good(&mut self, address: &str) {
+        self.bound.remove(address);
+    }
+
     fn is_there(&self, address: &str) -> bool {
         self.links
             .contains_key(&format!("bus/pci/devices/{address}"))
@@ -755,6 +768,9 @@ impl Fake {
                 ["bus", "pci", "devices", address, name] if name.ends_with("_resize") => {
                     kernel.resize(address, name, line)
                 }
+                ["bus", "pci", "devices", address, "sriov_numvfs"] => {
+                    kernel.store_numvfs(address, line)
+                }
                 // Success says nothing: whoever matches has it then, or nobody.
                 ["bus", "pci", "drivers_probe"] => {
                     if !kernel.is_there(line) {
@@ -867,6 +883,14 @@ impl Host for Fake {
             let network = kernel.network.clone();
             network.ok_or_else(|| errno(Errno::PERM))
         })
+    }
+
+    fn vf_settings(&self, interface: u32) -> io::Result<BTreeMap<u16, VfSettings>> {
+        self.settings_of(interface)
+    }
+
+    fn set_vf(&self, interface: u32, index: u16, setting: Setting) -> io::Result<()> {
+        self.set(interface, index, setting)
     }
 }
 

@@ -48,9 +48,9 @@ pub enum Made {
         /// The clause.
         text: String,
     },
-    /// The kernel said no, in words.
+    /// The kernel said no: a clause that follows the address.
     Failed {
-        /// The words.
+        /// The clause.
         text: String,
     },
 }
@@ -62,27 +62,33 @@ pub fn make(look: Look<'_>, order: &MakeVfs) -> Made {
         Err(Changed::Another(text)) => return Made::Refused { text },
         Ok(()) => {}
     }
-    let (sysfs, address) = (look.sysfs, order.pf.address);
+    let sysfs = look.sysfs;
+    let gone = || matches!(same(look, order.pf), Err(Changed::Gone));
     let Some(before) = number(sysfs, order.pf) else {
-        let text = "has no SR-IOV".to_owned();
-        return Made::Refused { text };
+        let text = "has no sriov_numvfs that can be read".to_owned();
+        return if gone() {
+            Made::Gone
+        } else {
+            Made::Failed { text }
+        };
     };
     if before != order.count {
         if let Some(text) = objection(look, order, before) {
             return Made::Refused { text };
         }
         if let Err(text) = carry_out(sysfs, order, before) {
-            return match same(look, order.pf) {
-                Err(Changed::Gone) => Made::Gone,
-                _ => Made::Failed { text },
+            return if gone() {
+                Made::Gone
+            } else {
+                Made::Failed { text }
             };
         }
     }
     match number(sysfs, order.pf) {
         Some(now) => Made::Has { before, now },
-        None if text(sysfs, &format!("{}/vendor", function_dir(address))).is_none() => Made::Gone,
+        None if gone() => Made::Gone,
         None => Made::Failed {
-            text: "sriov_numvfs cannot be read any more".to_owned(),
+            text: "has no sriov_numvfs that can be read any more".to_owned(),
         },
     }
 }
@@ -110,7 +116,7 @@ fn carry_out(sysfs: &dyn Sysfs, order: &MakeVfs, before: u16) -> Result<(), Stri
         sysfs.write(&place, &count.to_string()).map_err(|error| {
             let driver = driver(sysfs, order.pf.address);
             let meaning = meaning(&error, driver.as_deref());
-            format!("{count} VFs: {}{meaning}", words(&error))
+            format!("was asked for {count} VFs: {}{meaning}", words(&error))
         })
     };
     if before > 0 {

@@ -12,6 +12,7 @@ pub use self::{
     settle::{SettleVfs, Settled, settle},
 };
 use super::{
+    reservations::reserved,
     steps::{driver, identity},
     usage::{Look, usage, users},
 };
@@ -55,6 +56,9 @@ fn in_use(look: Look<'_>, address: Address) -> Option<String> {
             .map(|user| user.clause);
     }
     let facts = usage(look, address);
-    let fact = facts.first()?;
-    Some(format!("is in use: {}", guard::judge(fact).1))
+    if let Some(fact) = facts.first() {
+        return Some(format!("is in use: {}", guard::judge(fact).1));
+    }
+    // A virtual machine that starts with it has it bound yet.
+    reserved(look.host, &[address]).map(|reserved| reserved.text)
 }

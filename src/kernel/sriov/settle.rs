@@ -1,7 +1,7 @@
 //! Settle: sets VFs as they are to be, over the network interface of their PF, and
 //! looks whether that worked. Only what differs is written.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, thread, time::Duration};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,11 @@ use crate::{
     pci::address::Address,
     policy::sriov::{Setting, VfSettings},
 };
+
+/// How often a VF is set while its driver says that it is not ready: one that has
+/// just been made is reset first.
+const TRIES: u32 = 10;
+const BREAK: Duration = Duration::from_millis(100);
 
 /// What VFs of a PF are to be set to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,19 +85,19 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
             wrong.insert(*index, "is unknown to the interface of its PF".to_owned());
             continue;
         };
-        let differing: Vec<_> = differences(wanted, now).collect();
+        let mut differing: Vec<_> = differences(wanted, now).collect();
         let vf = addresses.get(usize::from(*index));
         if let Some(text) = vf.and_then(|vf| held_back(look, *vf, &differing)) {
             wrong.insert(*index, text);
-            continue;
+            differing.retain(|setting| !setting.disturbs());
         }
         for setting in differing {
-            match look.host.set_vf(interface, *index, setting) {
+            match set_one(look, interface, *index, setting) {
                 Ok(()) => changed.entry(*index).or_default().set(setting),
                 Err(error) => {
                     let why = why(&error, driver(look.sysfs, pf).as_deref());
-                    wrong.insert(*index, format!("cannot have {setting}: {why}"));
-                    break;
+                    let text = format!("cannot have {setting}: {why}");
+                    wrong.entry(*index).or_insert(text);
                 }
             }
         }
@@ -103,7 +108,13 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
     // What is read counts.
     let after = read()?;
     for index in changed.keys() {
-        let (Some(wanted), Some(now)) = (order.settings.get(index), after.get(index)) else {
+        let Some(wanted) = order.settings.get(index) else {
+            continue;
+        };
+        let Some(now) = after.get(index) else {
+            wrong
+                .entry(*index)
+                .or_insert_with(|| "went while it was set".to_owned());
             continue;
         };
         let told = |one: &Setting| now.each().any(|now| now.name() == one.name());
@@ -114,6 +125,24 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
         }
     }
     Ok((changed, wrong))
+}
+
+/// Sets one thing, once the VF is ready for that: drivers say EAGAIN or EBUSY while it
+/// is reset (drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c,
+/// `i40e_ndo_set_vf_mac`, and ice/ice_vf_lib.c, `ice_check_vf_init`, v6.12).
+fn set_one(look: Look<'_>, interface: u32, index: u16, setting: Setting) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        let set = look.host.set_vf(interface, index, setting);
+        let error = set.as_ref().err().and_then(io::Error::raw_os_error);
+        match error.map(Errno::from_raw_os_error) {
+            Some(Errno::AGAIN | Errno::BUSY) if tries < TRIES => {
+                tries += 1;
+                thread::sleep(BREAK);
+            }
+            _ => return set,
+        }
+    }
 }
 
 /// What is wanted and not so, or not told.
@@ -130,7 +159,9 @@ fn held_back(look: Look<'_>, vf: Address, differing: &[Setting]) -> Option<Strin
 }
 
 /// The index of the PF's network interface: of the one for its first port, should
-/// it have several.
+/// it have several. Those that only stand for its VFs are said to be of ports like
+/// `pf0vf1` (net/core/devlink.c, `__devlink_port_phys_port_name_get`, v6.1), and set
+/// nothing.
 fn interface(sysfs: &dyn Sysfs, pf: Address) -> Option<u32> {
     let folder = format!("{}/net", function_dir(pf));
     let names = sysfs.list(&folder).ok()?;
@@ -139,9 +170,13 @@ fn interface(sysfs: &dyn Sysfs, pf: Address) -> Option<u32> {
             .parse()
             .ok()
     };
-    let first = names
-        .iter()
-        .min_by_key(|name| number(name, "dev_port").unwrap_or(u32::MAX))?;
+    let port = |name: &str| text(sysfs, &format!("{folder}/{name}/phys_port_name"));
+    let stands_for_another =
+        |name: &str| port(name).is_some_and(|port| port.contains("vf") || port.contains("sf"));
+    let first = names.iter().min_by_key(|name| {
+        let number = number(name, "dev_port").unwrap_or(u32::MAX);
+        (stands_for_another(name), number)
+    })?;
     number(first, "ifindex")
 }
 
