@@ -33,6 +33,11 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 /// there were others, and each new one is added and looked at, 256 of them in turn.
 const VFS_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How much later it is for each VF that it sets: its driver waits for a reset of it
+/// each time (drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c,
+/// `i40e_check_vf_init_timeout`, v6.12: 300 ms).
+const VF_DEADLINE: Duration = Duration::from_secs(3);
+
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -202,12 +207,14 @@ impl Flights {
 
     pub(super) fn start(&mut self, address: Address, errand: Errand, now: Duration) {
         let deadline = now
-            + match errand {
-                Errand::Inspect
-                | Errand::Own(_)
-                | Errand::Retake
-                | Errand::Withhold(_)
-                | Errand::SettleVfs(_) => INSPECT_DEADLINE,
+            + match &errand {
+                Errand::Inspect | Errand::Own(_) | Errand::Retake | Errand::Withhold(_) => {
+                    INSPECT_DEADLINE
+                }
+                Errand::SettleVfs(settings) => {
+                    let each = u32::try_from(settings.len()).unwrap_or(u32::MAX);
+                    INSPECT_DEADLINE + VF_DEADLINE.saturating_mul(each)
+                }
                 Errand::MakeVfs(_) => VFS_DEADLINE,
                 Errand::Apply(_)
                 | Errand::Restore { .. }
@@ -350,6 +357,10 @@ impl Retries {
 
     pub(super) fn forget_all(&mut self) {
         self.0.clear();
+    }
+
+    pub(super) fn keep_only(&mut self, kept: impl Fn(&Address) -> bool) {
+        self.0.retain(|address, _| kept(address));
     }
 
     /// When the next of those that still wait may start.

@@ -154,7 +154,7 @@ impl State {
             first_pass,
             self.flights.next_deadline(),
             self.retries.next(now),
-            self.sriov.retries.next(now),
+            self.sriov.next(now),
         ]
         .into_iter()
         .flatten()
@@ -264,9 +264,13 @@ impl State {
         self.expire(now, &mut effects);
         self.dispatch_returns(now, &mut effects);
         let due = self.reconcile_at.is_some_and(|at| at <= now)
-            || [&self.retries, &self.sriov.retries]
-                .iter()
-                .any(|retries| retries.next(Duration::ZERO).is_some_and(|at| at <= now))
+            || [
+                self.retries.next(Duration::ZERO),
+                self.sriov.next(Duration::ZERO),
+            ]
+            .into_iter()
+            .flatten()
+            .any(|at| at <= now)
             || (!self.first_pass_over && ends <= now);
         if due {
             self.reconcile(now, ends, &mut effects);

@@ -37,6 +37,11 @@ impl Withheld {
         self.pfs.contains(&pf)
     }
 
+    /// Whether they cannot be kept from them.
+    pub(super) fn fails(&self, pf: Address) -> bool {
+        self.failed.contains(&pf)
+    }
+
     /// Something about the function is new.
     pub(super) fn changed(&mut self, address: Address) {
         self.asked.remove(&address);
@@ -115,6 +120,7 @@ impl State {
                 } else {
                     self.withheld.pfs.remove(&pf);
                 }
+                self.withheld.failed.remove(&pf);
                 if changed {
                     effects.push(Effect::Report(Report::Withholding { pf, withhold }));
                 }

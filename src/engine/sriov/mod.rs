@@ -6,7 +6,10 @@
 mod show;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::flight::{Flights, Retries};
 use crate::{
@@ -32,7 +35,7 @@ pub enum Made {
     /// The helper's own look found a reason against it: a clause that follows the
     /// address.
     Refused(String),
-    /// The kernel said no, in words.
+    /// The kernel said no: a clause that follows the address.
     Failed(String),
 }
 
@@ -63,8 +66,13 @@ struct Settlement {
 /// What is known of PFs.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sriovs {
-    pub(in crate::engine) retries: Retries,
+    /// VFs that could not be made. Those that there are can be set meanwhile.
+    makes: Retries,
+    /// VFs that could not be set.
+    sets: Retries,
     settled: BTreeMap<Address, Settlement>,
+    /// What is being set: the VFs of each PF, as long as none of them goes.
+    setting: BTreeMap<Address, Vec<Address>>,
     /// PFs whose VFs may be set otherwise by now.
     stale: BTreeSet<Address>,
     /// How many VFs a driver made of how many.
@@ -83,10 +91,31 @@ impl Sriovs {
     pub(in crate::engine) fn forget(&mut self, address: Address) {
         self.settled
             .retain(|pf, settled| *pf != address && !settled.vfs.contains(&address));
+        self.setting
+            .retain(|pf, vfs| *pf != address && !vfs.contains(&address));
         self.stale.remove(&address);
         self.granted.remove(&address);
         self.hindered.remove(&address);
-        self.retries.forget(address);
+        self.makes.forget(address);
+        self.sets.forget(address);
+    }
+
+    /// What is not planned any more is forgotten.
+    fn keep_only(&mut self, plan: &SriovPlan) {
+        let planned = |pf: &Address| plan.pfs.contains_key(pf);
+        self.settled.retain(|pf, _| planned(pf));
+        self.setting.retain(|pf, _| planned(pf));
+        self.stale.retain(planned);
+        self.granted.retain(|pf, _| planned(pf));
+        self.hindered.retain(|pf, _| planned(pf));
+        self.makes.keep_only(planned);
+        self.sets.keep_only(planned);
+    }
+
+    /// When the next of those that wait may start.
+    pub(in crate::engine) fn next(&self, now: Duration) -> Option<Duration> {
+        let next = [self.makes.next(now), self.sets.next(now)];
+        next.into_iter().flatten().min()
     }
 
     /// Anything may be new.
@@ -98,7 +127,8 @@ impl Sriovs {
     pub(in crate::engine) fn try_again(&mut self) {
         self.look_again();
         self.granted.clear();
-        self.retries.forget_all();
+        self.makes.forget_all();
+        self.sets.forget_all();
     }
 
     /// Whether the driver makes no more than the PF has.
@@ -137,6 +167,9 @@ impl Sriovs {
         if pf.settings.is_empty() || (index.is_some() && wanted.is_none()) {
             return Ok(None);
         }
+        if let Standing::Refused(text) = &pf.standing {
+            return Err(format!("is bound, and its PF {address} {text}"));
+        }
         let known = self
             .settled
             .get(&address)
@@ -151,7 +184,7 @@ impl Sriovs {
                     Some(text) => Err(format!("is bound, and {text}")),
                 }
             }
-            _ => match self.retries.get(address) {
+            _ => match self.sets.get(address) {
                 Some(retry) => Err(format!("is bound, and its PF {address} {}", retry.text)),
                 None => Ok(Some(format!("is bound, and gets {wanted}"))),
             },

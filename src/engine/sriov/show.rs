@@ -46,7 +46,8 @@ impl View<'_> {
         if let Some(text) = self.sriov.hindrance(address) {
             return (PfState::Refused, text);
         }
-        if let Some(retry) = self.sriov.retries.get(address) {
+        let retry = self.sriov.makes.get(address);
+        if let Some(retry) = retry.or_else(|| self.sriov.sets.get(address)) {
             let state = if retry.refused {
                 PfState::Refused
             } else {

@@ -26,6 +26,7 @@ impl State {
         if self.dry_run || self.journal_awaited {
             return false;
         }
+        self.sriov.keep_only(&plan.sriov);
         // A driver that makes VFs is loaded by udev, and so is what names its interface.
         let driverless = |pf: &PfPlan| matches!(pf.standing, Standing::Waiting(_));
         let awaited = !plan.sriov.absent.is_empty() || plan.sriov.pfs.values().any(driverless);
@@ -45,10 +46,12 @@ impl State {
     ) -> bool {
         let makes = pf.standing == Standing::Make && !self.sriov.is_all(address, pf);
         if makes {
-            match self.hindrance(pf) {
+            match self.hindrance(address, pf) {
                 None => {
                     self.sriov.hindered.remove(&address);
-                    return self.make_vfs(address, pf, now, effects);
+                    if self.sriov.makes.may_start(address, now) {
+                        return self.make_vfs(address, pf, now, effects);
+                    }
                 }
                 // Those that there are stay, and are still to be right.
                 Some(text) => {
@@ -65,36 +68,61 @@ impl State {
             }
         } else {
             self.sriov.hindered.remove(&address);
+            self.sriov.makes.forget(address);
         }
-        let settings = present(pf);
+        // What is wrong with it may be just what would be set.
+        let settings = match pf.standing {
+            Standing::Refused(_) => BTreeMap::new(),
+            _ => present(pf),
+        };
         let stale = self.sriov.stale.contains(&address);
         if settings.is_empty() || (self.sriov.is_settled(address, pf) && !stale) {
             if settings.is_empty() {
                 self.sriov.settled.remove(&address);
                 self.sriov.stale.remove(&address);
             }
-            if !makes {
-                self.sriov.retries.forget(address);
-            }
+            self.sriov.sets.forget(address);
             return false;
         }
-        self.settle_vfs(address, settings, now, effects)
+        self.settle_vfs(address, pf, settings, now, effects)
     }
 
-    /// Why the VFs that there are cannot go, as far as is known here.
-    fn hindrance(&self, pf: &PfPlan) -> Option<String> {
+    /// Why none can be made, or those that there are cannot go, as far as is known
+    /// here.
+    fn hindrance(&self, address: Address, pf: &PfPlan) -> Option<String> {
+        if !pf.autoprobe && self.withheld.fails(address) {
+            let text = "makes no VFs while native drivers would get them: \
+                        sriov_drivers_autoprobe cannot be set";
+            return Some(text.to_owned());
+        }
         let owners = self.claims.owners();
         let claimed = pf.vfs.iter().enumerate().find_map(|(index, vf)| {
             let owner = owners.get(vf)?;
             Some(format!("VF {index}, {vf}, is claimed by {owner:?}"))
         });
+        let released = || {
+            let released = self.undo.released();
+            let vf = pf.vfs.iter().find(|vf| released.contains(vf))?;
+            Some(format!("{vf} was given back to the host"))
+        };
         let stuck = || {
             let stuck = |vf: &&Address| self.flights.get(**vf).is_some_and(|one| one.stuck);
             let vf = pf.vfs.iter().find(stuck)?;
             Some(format!("{vf} is stuck"))
         };
-        let why = claimed.or_else(stuck)?;
+        let why = claimed.or_else(released).or_else(stuck)?;
         Some(format!("keeps its {} VFs: {why}", pf.vfs.len()))
+    }
+
+    /// Why nobody is to get the function now: as a VF it may be about to go.
+    pub(in crate::engine) fn goes(&self, address: Address) -> Option<String> {
+        let function = self.inventory.as_ref()?.get(address)?;
+        let Role::Vf { pf, .. } = function.role else {
+            return None;
+        };
+        let flight = self.flights.get(pf)?;
+        matches!(flight.errand, Errand::MakeVfs(_))
+            .then(|| format!("{address} may go: its PF {pf} is {}", flight.errand.doing()))
     }
 
     fn make_vfs(
@@ -113,9 +141,6 @@ impl State {
         else {
             return false;
         };
-        if !self.sriov.retries.may_start(address, now) {
-            return false;
-        }
         // What is being looked at may turn out to have them.
         let known = !self.observing.contains(&address) && !self.unseen.contains(&address);
         let kept = pf.autoprobe || self.withheld.keeps(address);
@@ -136,6 +161,7 @@ impl State {
     fn settle_vfs(
         &mut self,
         address: Address,
+        pf: &PfPlan,
         settings: BTreeMap<u16, VfSettings>,
         now: Duration,
         effects: &mut Vec<Effect>,
@@ -148,13 +174,14 @@ impl State {
         else {
             return false;
         };
-        if !self.sriov.retries.may_start(address, now) {
+        if !self.sriov.sets.may_start(address, now) {
             return false;
         }
         let known = !self.observing.contains(&address) && !self.unseen.contains(&address);
         let errand = Errand::SettleVfs(settings.clone());
         if known && self.flights.admits(address, &errand) {
             self.sriov.stale.remove(&address);
+            self.sriov.setting.insert(address, pf.vfs.clone());
             self.flights.start(address, errand, now);
             effects.push(Effect::SettleVfs {
                 pf: address,
@@ -179,8 +206,8 @@ impl State {
         };
         let name = self.sriov_name(pf);
         let mut fail = |state: &mut Self, text: String, refused| {
-            let before = state.sriov.retries.get(pf).map(|retry| retry.text.clone());
-            let wait = state.sriov.retries.failed(pf, now, text.clone(), refused);
+            let before = state.sriov.makes.get(pf).map(|retry| retry.text.clone());
+            let wait = state.sriov.makes.failed(pf, now, text.clone(), refused);
             if before.as_ref() != Some(&text) {
                 effects.push(Effect::Report(Report::VfsNotMade {
                     pf,
@@ -196,25 +223,33 @@ impl State {
                             network interface have to be up?";
                 fail(self, text.to_owned(), false);
             }
+            Made::Has { now: has, .. } if has > count => {
+                let text = format!("keeps {has} VFs, and its driver does not say why");
+                fail(self, text, false);
+            }
+            Made::Has { before, now: has } if before == has && has == count => {
+                // It has them by the kernel's count. If that is not what is seen next,
+                // it must not be asked for the same at once, and for ever.
+                let text = format!("has {has} VFs by its own count, and not all of them are seen");
+                self.sriov.makes.failed(pf, now, text, false);
+            }
             Made::Has { before, now } => {
-                self.sriov.retries.forget(pf);
+                self.sriov.makes.forget(pf);
                 self.sriov.granted.remove(&pf);
                 if now != count {
                     self.sriov.granted.insert(pf, (count, now));
                 }
-                if before != now || now != count {
-                    effects.push(Effect::Report(Report::VfsMade {
-                        pf,
-                        name,
-                        before,
-                        now,
-                        wanted: count,
-                    }));
-                }
+                effects.push(Effect::Report(Report::VfsMade {
+                    pf,
+                    name,
+                    before,
+                    now,
+                    wanted: count,
+                }));
             }
-            Made::Gone => self.sriov.retries.forget(pf),
+            Made::Gone => self.sriov.makes.forget(pf),
             Made::Refused(text) => fail(self, text, true),
-            Made::Failed(text) => fail(self, format!("was asked for {text}"), false),
+            Made::Failed(text) => fail(self, text, false),
         }
         self.sriov.stale.insert(pf);
         // The kernel's word counts, not the helper's.
@@ -234,7 +269,9 @@ impl State {
             return;
         };
         let name = self.sriov_name(pf);
-        let before = self.sriov.retries.get(pf).map(|retry| retry.text.clone());
+        let before = self.sriov.sets.get(pf).map(|retry| retry.text.clone());
+        // Or else what was set is not there any more, even if the like came since.
+        let still = self.sriov.setting.remove(&pf);
         let mut trouble = None;
         match settled {
             Settled::Done { changed, wrong } => {
@@ -249,10 +286,7 @@ impl State {
                     .iter()
                     .next()
                     .map(|(index, text)| format!("has a VF {index} that {text}"));
-                let role = self.inventory.as_ref().and_then(|all| all.get(pf));
-                let role = role.map(|one| &one.role);
-                if let Some(Role::Pf { vfs, .. }) = role {
-                    let vfs = vfs.clone();
+                if let Some(vfs) = still {
                     let settlement = Settlement {
                         vfs,
                         settings,
@@ -268,9 +302,9 @@ impl State {
             }
         }
         match trouble {
-            None => self.sriov.retries.forget(pf),
+            None => self.sriov.sets.forget(pf),
             Some(text) => {
-                let wait = self.sriov.retries.failed(pf, now, text.clone(), false);
+                let wait = self.sriov.sets.failed(pf, now, text.clone(), false);
                 if before.as_ref() != Some(&text) {
                     effects.push(Effect::Report(Report::VfsNotSet {
                         pf,
