@@ -1,0 +1,303 @@
+//! Scripts of events: when VFs are made, and when not.
+
+use vfio_bindd::{
+    engine::{
+        event::Event,
+        report::Report,
+        snapshot::{DaemonState, MappingState, PfState},
+        state::State,
+    },
+    policy::resolve::Held,
+};
+
+use crate::{PF, config, drive::Engine, entry, host::Host, support::at, vf_at};
+
+/// Who wants the VFs, as many as there are to be.
+pub(crate) fn mapping(expect: u16) -> String {
+    format!("[mapping.vms]\nmatch = {{ vf_of = \"3b:00.0\" }}\nexpect = {expect}\n")
+}
+
+/// So many VFs, and a mapping that wants them all.
+pub(crate) fn all(count: u16) -> String {
+    entry(&count.to_string(), &mapping(count))
+}
+
+fn binds(count: u16) -> Vec<String> {
+    (0..count)
+        .map(|index| format!("bind {}", vf_at(index)))
+        .collect()
+}
+
+#[test]
+fn vfs_are_made_once_native_drivers_are_kept_from_them() {
+    let mut host = Host::new(0);
+    host.hang.insert("withhold");
+    host.start(&all(2));
+    assert_eq!(host.done(), ["withhold"]);
+    assert_eq!(host.pf(), (PfState::Pending, "gets 2 VFs"));
+    assert_eq!(host.snapshot().state, DaemonState::Starting);
+    host.go_on();
+    let done = host.done();
+    assert_eq!(done.first().map(String::as_str), Some("make 2"));
+    let bound: Vec<_> = done
+        .into_iter()
+        .filter(|one| one.starts_with("bind"))
+        .collect();
+    assert_eq!(bound, binds(2));
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+    assert_eq!(host.snapshot().pfs[&at(PF)].vfs.len(), 2);
+    assert!(host.reports.contains(&Report::VfsMade {
+        pf: at(PF),
+        name: "nics".to_owned(),
+        before: 0,
+        now: 2,
+        wanted: 2,
+    }));
+}
+
+#[test]
+fn where_native_drivers_may_have_them_nothing_is_waited_for() {
+    let mut host = Host::new(0);
+    host.start(&entry("2", "autoprobe = true"));
+    assert_eq!(host.done(), ["make 2"]);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn while_native_drivers_cannot_be_kept_from_them_none_are_made_and_it_is_told() {
+    let mut host = Host::new(0);
+    host.probes = true;
+    host.start(&entry("2", ""));
+    assert_eq!(host.done(), ["withhold"]);
+    let why = "makes no VFs while native drivers would get them: sriov_drivers_autoprobe cannot \
+               be set";
+    assert_eq!(host.pf(), (PfState::Refused, why));
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    host.probes = false;
+    host.run(Event::Audit);
+    assert_eq!(host.vfs(), 2);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn what_is_right_is_left_alone() {
+    let mut host = Host::new(2);
+    host.start(&entry("2", ""));
+    host.run(Event::Audit);
+    host.run(Event::Changed(at(PF)));
+    host.run(Event::Rescan);
+    host.pass(120);
+    assert_eq!(host.times("make 2"), 0);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+}
+
+#[test]
+fn a_number_that_somebody_else_sets_heals() {
+    let mut host = Host::new(0);
+    host.start(&all(4));
+    host.done();
+    host.make(2);
+    host.run(Event::Audit);
+    assert_eq!((host.times("make 4"), host.vfs()), (1, 4));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    // And without an event, at the next audit.
+    host.done();
+    host.make(0);
+    host.uevents.clear();
+    host.run(Event::Audit);
+    assert_eq!((host.times("make 4"), host.vfs()), (1, 4));
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn a_reload_of_the_driver_takes_vfs_away_and_they_are_made_again() {
+    let mut host = Host::new(0);
+    host.start(&all(2));
+    host.done();
+    host.make(0);
+    host.driver(None);
+    host.run(Event::Removed(at(&vf_at(0))));
+    assert_eq!(host.times("make 2"), 0);
+    let why = "has no driver yet, which has to make the VFs";
+    assert_eq!(host.pf(), (PfState::Pending, why));
+    assert_eq!(host.mapping().0, MappingState::Absent);
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    host.driver(Some("igb"));
+    host.run(Event::Changed(at(PF)));
+    assert_eq!((host.times("make 2"), host.vfs()), (1, 2));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    assert_eq!(host.snapshot().state, DaemonState::Ready);
+}
+
+#[test]
+fn a_driver_that_makes_fewer_is_told_once_and_left_in_peace() {
+    let mut host = Host::new(0);
+    host.grants = 3;
+    host.start(&entry("4", ""));
+    assert_eq!((host.times("make 4"), host.vfs()), (1, 3));
+    let why = "has 3 of 4 VFs: its driver makes no more";
+    assert_eq!(host.pf(), (PfState::Failed, why));
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    host.run(Event::Audit);
+    host.run(Event::Changed(at(PF)));
+    host.run(Event::Changed(at(&vf_at(0))));
+    host.pass(300);
+    assert_eq!(host.times("make 4"), 1);
+    let told = host.reports.iter();
+    let told = told.filter(|one| matches!(one, Report::VfsMade { now: 3, .. }));
+    assert_eq!(told.count(), 1);
+    // Asked for, or where they went.
+    host.run(Event::Rescan);
+    assert_eq!(host.times("make 4"), 2);
+    host.make(0);
+    host.run(Event::Changed(at(PF)));
+    assert_eq!((host.times("make 4"), host.vfs()), (3, 3));
+    host.grants = 8;
+    host.start(&entry("4", ""));
+    assert_eq!((host.times("make 4"), host.vfs()), (4, 4));
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn a_driver_that_makes_none_is_asked_with_longer_and_longer_breaks() {
+    let mut host = Host::new(0);
+    host.grants = 0;
+    host.start(&entry("4", ""));
+    let (state, why) = host.pf();
+    assert_eq!(state, PfState::Failed);
+    assert!(why.starts_with("made none of its VFs"), "{why}");
+    host.pass(300);
+    let tries = host.times("make 4");
+    assert!((6..=12).contains(&tries), "{tries} tries in five minutes");
+    let told = host.reports.iter();
+    let told = told.filter(|one| matches!(one, Report::VfsNotMade { .. }));
+    assert_eq!(told.count(), 1, "the same is told once");
+    host.grants = 8;
+    host.pass(60);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn what_cannot_be_made_is_told_with_the_reason_and_tried_again() {
+    let mut host = Host::new(0);
+    host.fails = Some("was asked for 4 VFs: cannot allocate memory".to_owned());
+    host.start(&entry("4", ""));
+    let why = "was asked for 4 VFs: cannot allocate memory";
+    assert_eq!(host.pf(), (PfState::Failed, why));
+    assert!(host.reports.contains(&Report::VfsNotMade {
+        pf: at(PF),
+        name: "nics".to_owned(),
+        text: why.to_owned(),
+        retry_in_secs: Some(1),
+    }));
+    host.fails = None;
+    host.pass(1);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn a_driver_that_keeps_its_vfs_is_asked_again_later() {
+    let mut host = Host::new(4);
+    host.start(&entry("0", ""));
+    assert_eq!((host.times("make 0"), host.vfs()), (1, 0));
+    let mut host = Host::new(4);
+    host.hang.insert("make");
+    host.start(&entry("0", ""));
+    host.hang.clear();
+    let kept = |count| vfio_bindd::engine::sriov::Made::Has {
+        before: count,
+        now: count,
+    };
+    host.run(Event::Made(at(PF), kept(4)));
+    let why = "keeps 4 VFs, and its driver does not say why";
+    assert_eq!(host.pf(), (PfState::Failed, why));
+    assert_eq!(host.times("make 0"), 1);
+    host.pass(1);
+    assert_eq!((host.times("make 0"), host.vfs()), (2, 0));
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn a_kernel_that_counts_otherwise_than_it_shows_is_not_asked_for_ever() {
+    let mut host = Host::new(0);
+    host.hang.insert("make");
+    host.start(&entry("2", ""));
+    for _ in 0..20 {
+        host.hanging.clear();
+        host.run(Event::Made(
+            at(PF),
+            vfio_bindd::engine::sriov::Made::Has { before: 2, now: 2 },
+        ));
+        host.pass(30);
+    }
+    let tries = host.times("make 2");
+    assert!((5..=20).contains(&tries), "{tries} tries in ten minutes");
+    assert_eq!(host.pf().0, PfState::Failed);
+}
+
+#[test]
+fn a_pf_that_goes_is_forgotten_and_another_one_begins_anew() {
+    let mut host = Host::new(0);
+    host.fails = Some("was asked for 2 VFs: cannot allocate memory".to_owned());
+    host.start(&entry("2", ""));
+    host.pass(20);
+    assert_eq!(host.pf().0, PfState::Failed);
+    let gone = host.inventory.remove(at(PF)).unwrap();
+    host.run(Event::Removed(at(PF)));
+    assert!(host.snapshot().pfs.is_empty());
+    assert_eq!(host.snapshot().state, DaemonState::Degraded);
+    assert_eq!(host.snapshot().reason, "sriov nics is absent");
+    host.done();
+    host.fails = None;
+    host.inventory.insert(gone);
+    host.run(Event::Changed(at(PF)));
+    assert_eq!(host.done(), ["withhold", "make 2", "withhold"]);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn a_dry_run_makes_nothing_and_sets_nothing() {
+    let mut host = Host::new(0);
+    host.engine = Engine::new(State::new(Held::new(), true));
+    host.start(&all(2));
+    host.run(Event::Audit);
+    assert_eq!(host.done(), [""; 0]);
+    assert_eq!(host.pf(), (PfState::Pending, "gets 2 VFs"));
+    let mut host = Host::new(1);
+    host.engine = Engine::new(State::new(Held::new(), true));
+    host.inventory.get_mut(at(&vf_at(0))).unwrap().driver = Some("vfio-pci".to_owned());
+    let rules = "[[sriov.nics.vf]]\ntrust = true\n";
+    host.start(&entry("1", &(rules.to_owned() + &mapping(1))));
+    assert_eq!(host.done(), [""; 0]);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
+fn without_an_entry_vfs_are_nobodys_matter() {
+    let mut host = Host::new(0);
+    host.start(&all(2));
+    host.done();
+    host.run(Event::Config(Ok(config(&mapping(2)))));
+    host.make(1);
+    host.run(Event::Audit);
+    assert_eq!((host.times("make 2"), host.vfs()), (0, 1));
+    assert!(host.snapshot().pfs.is_empty());
+}
+
+#[test]
+fn an_entry_whose_interface_went_waits_for_nothing() {
+    let mut host = Host::new(0);
+    host.fails = Some("was asked for 2 VFs: input/output error".to_owned());
+    host.start("[sriov.nics]\npf = { netdev = \"enp59s0f0\" }\nvfs = 2\n");
+    assert_eq!(host.pf().0, PfState::Failed);
+    let pf = host.inventory.get_mut(at(PF)).unwrap();
+    pf.netdevs.clear();
+    host.run(Event::Changed(at(PF)));
+    assert_eq!(host.snapshot().reason, "sriov nics is absent");
+    host.pass(5);
+    let now = host.engine.now;
+    assert_eq!(host.engine.state.next_tick(now), None);
+}
