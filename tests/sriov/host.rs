@@ -192,6 +192,7 @@ impl Host {
             uid: 0,
             share: Share::Devices(1),
             prefer_numa: None,
+            placement: None,
             lifetime: Lifetime::Released,
         };
         self.run(Event::Claim { asker, asked });

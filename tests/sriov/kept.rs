@@ -79,6 +79,7 @@ fn a_vf_that_the_host_has_back_stays() {
             address: at(&vf_at(1)),
             mappings: vec!["vms".to_owned()],
             standing: Standing::Released,
+            tuned: false,
         }],
         trouble: Vec::new(),
     });
