@@ -127,6 +127,13 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
+        name: "many-vfs",
+        topology: Topology::many_vfs,
+        release: Release::Trixie,
+        full: true,
+        scenarios: &[scenarios::sriov::MANY],
+    },
+    Group {
         name: "storm",
         topology: Topology::storm,
         release: Release::Trixie,

@@ -6,6 +6,7 @@
 
 pub(crate) mod hosts;
 pub(crate) mod node;
+pub(crate) mod sriov;
 pub(crate) mod storm;
 pub(crate) mod twins;
 
@@ -135,7 +136,7 @@ impl Topology {
         board.port(TWIN_B).nics(TWIN_B, 1);
         board.port(PAIR).nics(PAIR, 2);
         board.port(TWIN_NODE1).nics(TWIN_NODE1, 1);
-        board.port(NVME_PF).virtual_disks(NVME_PF);
+        board.port(NVME_PF).virtual_disks(NVME_PF, 4);
         board.port(NVME_DISK).disk("plain", 64).arg(
             "-device",
             "nvme,id=nvme-disk0,bus=nvme-disk,addr=0,serial=LAB-DISK,drive=plain",
@@ -290,17 +291,6 @@ impl Topology {
             &format!(
                 "pcie-root-port,id={id},bus={bus},addr={device:#x},chassis={chassis},\
                  slot={device}{properties}"
-            ),
-        )
-    }
-
-    /// An NVMe controller that can have four virtual functions.
-    fn virtual_disks(&mut self, Port { id, .. }: Port) -> &mut Self {
-        self.arg("-device", "nvme-subsys,id=shelf").arg(
-            "-device",
-            &format!(
-                "nvme,id={id}0,bus={id},addr=0,serial=LAB-PF,subsys=shelf,sriov_max_vfs=4,\
-                 sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=10"
             ),
         )
     }

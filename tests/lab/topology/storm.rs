@@ -21,7 +21,7 @@ impl Topology {
     pub(crate) fn storm(release: Release) -> Self {
         let mut board = Self::bare(release, 1536);
         board.iommu().port(TWIN_A).nics(TWIN_A, 1);
-        board.port(NVME_PF).virtual_disks(NVME_PF);
+        board.port(NVME_PF).virtual_disks(NVME_PF, 4);
         board.port(SPARE).port(SPARE_B);
         for slot in SLOTS {
             // Eight NICs need more than the 2 MiB that an empty slot gets.
