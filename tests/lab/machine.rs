@@ -2,6 +2,7 @@
 
 mod emulator;
 mod panics;
+mod qemu;
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub(crate) use self::emulator::GUEST_INITRD;
-use self::emulator::{arguments, overlay, spawn};
+use self::emulator::{command_line, overlay, spawn};
 use self::panics::panics;
 use crate::Result;
 use crate::topology::{Release, Topology};
@@ -42,7 +43,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts the guest; `name` is that of its logs. Returns at once.
     pub(crate) fn start(name: &str, topology: &Topology) -> Result<Self> {
-        let image = build_image(topology)?;
+        let image = build_image(topology.release, topology.flavour)?;
         let folder = TempDir::with_prefix("vfio-bindd-lab-")
             .map_err(|error| format!("no folder for the guest's files: {error}"))?;
         let logs = log_folder()?;
@@ -61,8 +62,8 @@ impl Machine {
         if topology.keeps_root {
             overlay(&image, folder.path())?;
         }
-        let args = arguments(topology, &image, &serial_log);
-        let child = spawn(folder.path(), &args, topology.root_parameter, &qemu_log)?;
+        let words = command_line(topology, &image, &serial_log)?;
+        let child = spawn(folder.path(), &words, topology.root_parameter, &qemu_log)?;
         Ok(Self {
             child,
             image,
@@ -84,7 +85,7 @@ impl Machine {
         }
         self.child = spawn(
             self.folder.path(),
-            &arguments(topology, &self.image, &self.serial_log),
+            &command_line(topology, &self.image, &self.serial_log)?,
             topology.root_parameter,
             &self.qemu_log,
         )?;
@@ -214,13 +215,13 @@ fn log_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The folder of the host's image, which is built where it does not exist yet.
-fn build_image(topology: &Topology) -> Result<PathBuf> {
-    let release = topology.release.name();
+/// The folder of an image, which is built where it does not exist yet.
+fn build_image(release: Release, flavour: Option<&str>) -> Result<PathBuf> {
+    let release = release.name();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/image.sh");
     let output = Command::new(&script)
         .arg(release)
-        .args(topology.flavour)
+        .args(flavour)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{}: {error}", script.display()))?;

@@ -127,6 +127,20 @@ const GROUPS: &[Group] = &[
         scenarios: &[scenarios::stuck::SCENARIOS],
     },
     Group {
+        name: "sriov",
+        topology: Topology::sriov,
+        release: Release::Trixie,
+        full: false,
+        scenarios: &[scenarios::sriov::SCENARIOS],
+    },
+    Group {
+        name: "sriov-bookworm",
+        topology: Topology::sriov,
+        release: Release::Bookworm,
+        full: true,
+        scenarios: &[scenarios::sriov::SCENARIOS],
+    },
+    Group {
         name: "many-vfs",
         topology: Topology::many_vfs,
         release: Release::Trixie,

@@ -107,8 +107,20 @@ impl Release {
     }
 }
 
+/// Which QEMU a host is emulated by.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Qemu {
+    /// The one that is installed on this machine.
+    Installed,
+    /// One that has the NIC `igb`, which came with QEMU 8: the installed one, or else
+    /// the one in the image of Debian 13.
+    WithIgb,
+}
+
 /// A kind of emulated host.
 pub(crate) struct Topology {
+    /// What emulates it.
+    pub(crate) qemu: Qemu,
     /// What runs in it.
     pub(crate) release: Release,
     /// Which kind of image that is, where it is not the ordinary one.
@@ -209,6 +221,7 @@ impl Topology {
     /// A board without anything on it.
     fn bare(release: Release, memory: u32) -> Self {
         let mut board = Self {
+            qemu: Qemu::Installed,
             release,
             flavour: None,
             // The bus is named, since QEMU's default is whatever bus came last.

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::qemu;
 use crate::Result;
 use crate::topology::Topology;
 
@@ -18,9 +19,13 @@ pub(crate) const GUEST_INITRD: &str = "initrd.img";
 /// The file in a machine's folder with the writes to the image's disk.
 const OVERLAY: &str = "root.qcow2";
 
-/// QEMU's arguments for a boot, but for the kernel's command line. Files are
+/// QEMU and its arguments for a boot, but for the kernel's command line. Files are
 /// those of the machine's folder, in which QEMU runs, where no path is named.
-pub(super) fn arguments(topology: &Topology, image: &Path, serial_log: &Path) -> Vec<String> {
+pub(super) fn command_line(
+    topology: &Topology,
+    image: &Path,
+    serial_log: &Path,
+) -> Result<Vec<String>> {
     let initrd = if topology.own_initrd {
         Path::new("share").join(GUEST_INITRD)
     } else {
@@ -31,8 +36,9 @@ pub(super) fn arguments(topology: &Topology, image: &Path, serial_log: &Path) ->
     } else {
         format!("file={}/disk.img,format=raw,snapshot=on", image.display())
     };
-    let mut args = topology.args().to_vec();
-    args.extend(
+    let mut words = qemu::command(topology.qemu)?;
+    words.extend(topology.args().iter().cloned());
+    words.extend(
         [
             "-kernel",
             &format!("{}/vmlinuz", image.display()),
@@ -62,7 +68,7 @@ pub(super) fn arguments(topology: &Topology, image: &Path, serial_log: &Path) ->
         ]
         .map(str::to_owned),
     );
-    args
+    Ok(words)
 }
 
 /// Makes the file that gets the writes to the image's disk.
@@ -88,7 +94,7 @@ pub(super) fn overlay(image: &Path, folder: &Path) -> Result<()> {
 /// Starts QEMU in `folder`. Returns at once.
 pub(super) fn spawn(
     folder: &Path,
-    args: &[String],
+    command_line: &[String],
     root_parameter: &str,
     log: &Path,
 ) -> Result<Child> {
@@ -98,9 +104,9 @@ pub(super) fn spawn(
         .map_err(|error| format!("{}: {error}", log.display()))?;
     // A guest must not outlive a driver that was killed, hence setpriv.
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        .args(["--pdeathsig", "KILL"])
+        .args(command_line)
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
-        .args(args)
         .args(["-append", &format!("{root_parameter} {KERNEL_LINE}")])
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -38,14 +38,11 @@ pub(super) fn command(wanted: Qemu) -> Result<Vec<String>> {
     }
     // The ordinary image has one for guests within the guest.
     let image = build_image(Release::Trixie, None)?;
-    let unpacked = unpacked(&image)?;
-    if has_igb(&unpacked) {
-        return Ok(unpacked);
+    let folder = image.join(FOLDER);
+    if !folder.exists() {
+        unpack(&image, &folder)?;
     }
-    Err(format!(
-        "neither this machine's QEMU nor that in {} has igb (it came with QEMU 8)",
-        image.display()
-    ))
+    Ok(from(&folder))
 }
 
 /// Whether a QEMU emulates the NIC. Its answer is told from its words: the status
@@ -62,15 +59,11 @@ fn has_igb(qemu: &[String]) -> bool {
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("igb options"))
 }
 
-/// The image's QEMU, which is taken out of its disk the first time.
-fn unpacked(image: &Path) -> Result<Vec<String>> {
-    let folder = image.join(FOLDER);
-    if !folder.exists() {
-        unpack(image, &folder)?;
-    }
+/// An image's QEMU, out of its folder.
+fn from(folder: &Path) -> Vec<String> {
     let libraries = folder.join("x86_64-linux-gnu");
     let path = |path: &Path| path.display().to_string();
-    Ok(vec![
+    vec![
         path(&libraries.join("ld-linux-x86-64.so.2")),
         // What this machine has under the same names is of another build.
         "--inhibit-cache".to_owned(),
@@ -81,12 +74,18 @@ fn unpacked(image: &Path) -> Result<Vec<String>> {
         path(&folder.join("qemu")),
         "-L".to_owned(),
         path(&folder.join("seabios")),
-    ])
+    ]
 }
 
-/// Takes it out without a mount, which not every place that tests run in allows.
+/// Takes it out of the image's disk, without a mount, which not every place that
+/// tests run in allows.
 fn unpack(image: &Path, folder: &Path) -> Result<()> {
-    let failed = |what: &str| format!("no QEMU out of {}: {what}", image.display());
+    let failed = |what: &str| {
+        format!(
+            "no QEMU with igb (it came with QEMU 8) here and in {}: {what}",
+            image.display()
+        )
+    };
     let work = TempDir::with_prefix_in(".qemu-", image).map_err(|e| failed(&e.to_string()))?;
     // It may live in sbin, which is not on everyone's path.
     let path = env::var("PATH").unwrap_or_default();
@@ -103,7 +102,7 @@ fn unpack(image: &Path, folder: &Path) -> Result<()> {
             ))
         })?;
     // Its status is 0 whatever happens.
-    if !work.path().join(QEMU).exists() {
+    if !has_igb(&from(work.path())) {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim()));
     }
     // The rename is the last step, so that a folder with this name is complete.

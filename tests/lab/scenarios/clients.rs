@@ -22,6 +22,11 @@ match = { id = "8086:10d3", numa = 1 }
 /// Starts a QEMU in the guest that owns a function; returns what its monitor
 /// says about it. `device` may be a shell expression.
 pub(crate) fn nested_qemu(guest: &mut Guest, device: &str) -> Result<String> {
+    nested_qemu_shows(guest, device, NIC)
+}
+
+/// The same for a function with this ID.
+pub(crate) fn nested_qemu_shows(guest: &mut Guest, device: &str, id: &str) -> Result<String> {
     let output = guest.run_for(
         &format!(
             "device={device}; printf 'info pci\\nquit\\n' | timeout 90 qemu-system-x86_64 -accel tcg \
@@ -29,9 +34,9 @@ pub(crate) fn nested_qemu(guest: &mut Guest, device: &str) -> Result<String> {
         ),
         Duration::from_secs(120),
     )?;
-    ensure(output.status == 0 && output.stdout.contains(NIC), || {
+    ensure(output.status == 0 && output.stdout.contains(id), || {
         format!(
-            "a nested QEMU with {device} does not show {NIC}: {}",
+            "a nested QEMU with {device} does not show {id}: {}",
             output.words()
         )
     })?;

@@ -1,8 +1,26 @@
 //! Hosts with SR-IOV: functions that can have virtual ones, few or many.
 
-use super::{NVME_PF, Port, Release, TWIN_A, Topology};
+use super::{NVME_PF, Port, Qemu, Release, Root, SPARE, TWIN_A, Topology};
+
+/// A NIC that can have seven virtual functions, 8086:10ca.
+pub(crate) const IGB: Port = Port::main("igb", 0x14);
+/// Another one, on NUMA node 1. A cable joins the two.
+pub(crate) const IGB_NODE1: Port = Port::node1("igb-node1", 0x02);
 
 impl Topology {
+    /// A host with two NICs and an NVMe controller that can have virtual functions, a
+    /// NIC that cannot, and an empty slot.
+    pub(crate) fn sriov(release: Release) -> Self {
+        let mut board = Self::board(release, 1536);
+        board.qemu = Qemu::WithIgb;
+        for port in [IGB, IGB_NODE1] {
+            board.port(port).wired_nic(port);
+        }
+        board.port(NVME_PF).virtual_disks(NVME_PF, 4);
+        board.port(TWIN_A).nics(TWIN_A, 1).port(SPARE);
+        board
+    }
+
     /// A host with an NVMe controller that can have 64 virtual functions.
     pub(crate) fn many_vfs(release: Release) -> Self {
         let mut board = Self::board(release, 1536);
@@ -25,5 +43,20 @@ impl Topology {
                  max_ioqpairs={all_queues},msix_qsize={all_interrupts}"
             ),
         )
+    }
+
+    /// A NIC of the kind `igb`, on the board's one cable. A NIC without a cable
+    /// would have no carrier; this one needs nothing from the machine it runs on.
+    fn wired_nic(&mut self, port: Port) -> &mut Self {
+        let Port { id, device, .. } = port;
+        let root = u8::from(port.root == Root::Node1);
+        self.arg("-netdev", &format!("hubport,id={id}-cable,hubid=0"))
+            .arg(
+                "-device",
+                &format!(
+                    "igb,id={id}-0,bus={id},addr=0,netdev={id}-cable,\
+                     mac=52:54:00:{root:02x}:{device:02x}:00"
+                ),
+            )
     }
 }
