@@ -86,7 +86,7 @@ install -d "$tree/etc/vfio-bindd/config.d"
 doc=/usr/share/doc/vfio-bindd
 put 0644 README.md "$doc/README.md"
 put 0644 CHANGELOG.md "$doc/CHANGELOG.md"
-for page in proxmox libvirt microvm; do
+for page in proxmox libvirt microvm sriov; do
     put 0644 "docs/$page.md" "$doc/docs/$page.md"
 done
 put 0644 config.example.toml "$doc/examples/config.example.toml"

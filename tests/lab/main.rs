@@ -48,7 +48,6 @@ const EVERYTHING: &[&[Scenario]] = &[
     scenarios::tree::SCENARIOS,
     scenarios::faults::SCENARIOS,
     scenarios::foreign::SCENARIOS,
-    scenarios::foreign::LIBVIRT,
     scenarios::variant::SCENARIOS,
     scenarios::doctor::SCENARIOS,
     scenarios::package::LAST,
@@ -59,6 +58,8 @@ const MORE: &[&[Scenario]] = &[
     scenarios::libvirt::MORE,
     scenarios::microvm::MORE,
     scenarios::hotplug::MORE,
+    scenarios::arrival::MORE,
+    scenarios::foreign::LIBVIRT,
 ];
 
 /// The emulated hosts with what runs on each.
@@ -95,7 +96,7 @@ const GROUPS: &[Group] = &[
         name: "crowd",
         topology: Topology::crowd,
         release: Release::Trixie,
-        full: false,
+        full: true,
         scenarios: &[scenarios::bench::SCENARIOS],
     },
     Group {
@@ -131,21 +132,28 @@ const GROUPS: &[Group] = &[
         topology: Topology::sriov,
         release: Release::Trixie,
         full: false,
-        scenarios: &[scenarios::sriov::SCENARIOS],
+        scenarios: &[scenarios::declared::SCENARIOS],
+    },
+    Group {
+        name: "more-sriov",
+        topology: Topology::sriov,
+        release: Release::Trixie,
+        full: true,
+        scenarios: &[scenarios::sriov::SCENARIOS, scenarios::declared::MORE],
     },
     Group {
         name: "sriov-bookworm",
         topology: Topology::sriov,
         release: Release::Bookworm,
         full: true,
-        scenarios: &[scenarios::sriov::SCENARIOS],
+        scenarios: &[scenarios::declared::SCENARIOS],
     },
     Group {
         name: "many-vfs",
         topology: Topology::many_vfs,
         release: Release::Trixie,
         full: true,
-        scenarios: &[scenarios::sriov::MANY],
+        scenarios: &[scenarios::sriov::MANY, scenarios::declared::MANY],
     },
     Group {
         name: "storm",
@@ -232,11 +240,7 @@ const GROUPS: &[Group] = &[
         topology: Topology::small,
         release: Release::Bookworm,
         full: false,
-        scenarios: &[
-            scenarios::lab::BOOKWORM,
-            scenarios::package::BOOKWORM,
-            scenarios::faults::SCENARIOS,
-        ],
+        scenarios: &[scenarios::lab::BOOKWORM, scenarios::package::BOOKWORM],
     },
 ];
 

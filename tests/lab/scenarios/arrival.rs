@@ -13,8 +13,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("arrival_before_the_driver", before_the_driver),
     Scenario::of_package("arrival_waits_for_the_daemon", waits_for_the_daemon),
     Scenario::of_package("arrival_without_the_daemon", without_the_daemon),
-    Scenario::of_package("arrival_costs", costs),
 ];
+
+/// What it costs to be asked.
+pub(crate) const MORE: &[Scenario] = &[Scenario::of_package("arrival_costs", costs)];
 
 const RULES: &str = "/usr/lib/udev/rules.d/60-vfio-bindd.rules";
 /// A file of the same name here takes the package's place.

@@ -16,6 +16,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("sriov_is_so_after_a_boot", is_so_after_a_boot),
     Scenario::of_package("sriov_outlives_the_driver", outlives_the_driver),
     Scenario::of_package("sriov_keeps_what_is_used", keeps_what_is_used),
+];
+
+/// On the same where there is time.
+pub(crate) const MORE: &[Scenario] = &[
     Scenario::of_package("sriov_of_a_disk", of_a_disk),
     Scenario::of_package("sriov_bad_input_holds_nothing_up", bad_input),
 ];
@@ -181,7 +185,7 @@ fn outlives_the_driver(guest: &mut Guest) -> Result<()> {
     let pf = Pf::up(guest, IGB)?;
     fresh(guest, &config(&pf))?;
     is_right(guest, &pf, "before the driver went")?;
-    let rounds = if is_full() { 100 } else { 2 };
+    let rounds = if is_full() { 100 } else { 1 };
     let memory = "awk '/VmRSS/ { print $2 }' \
                   /proc/$(systemctl show --value --property=MainPID vfio-bindd)/status";
     let mut before = String::new();

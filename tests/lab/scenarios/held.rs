@@ -27,7 +27,7 @@ const PLAN: &str = "org.vfiobindd1 /org/vfiobindd1 org.vfiobindd1.Manager Plan";
 
 /// Opens a function as a virtual machine does, and has no ear for the kernel's
 /// request to let it go (include/uapi/linux/vfio.h, v6.12).
-const HOLDER: &str = r#"
+pub(super) const HOLDER: &str = r#"
 use strict;
 my $function = shift;
 my ($group) = readlink("/sys/bus/pci/devices/$function/iommu_group") =~ /(\d+)$/;

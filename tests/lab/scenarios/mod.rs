@@ -8,6 +8,7 @@ pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod claims;
 pub(crate) mod clients;
+pub(crate) mod declared;
 pub(crate) mod doctor;
 pub(crate) mod early;
 pub(crate) mod explain;
