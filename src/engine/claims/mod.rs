@@ -229,12 +229,12 @@ impl State {
                 // Of another mapping that has it, too.
                 Some(other) if other.owner == asked.owner => None,
                 Some(other) => Some(format!("{address} is claimed by '{}'", other.owner)),
-                None => {
+                None => self.goes(*address).or_else(|| {
                     let user = users.get(address)?;
                     // Anyone can call itself so; that it is who starts it, only root is.
                     let own = asked.uid == 0 && user.owner.as_ref() == Some(&asked.owner);
                     (!own).then(|| format!("{address} {}", user.clause))
-                }
+                }),
             })
         };
         let settings = self.settings_of(&asked.mapping);

@@ -158,7 +158,10 @@ impl Sriovs {
         let Some(pf) = plan.pfs.get(&address) else {
             return Ok(None);
         };
-        if flights.is_making_vfs(address) {
+        // Whoever found them in use looks again from time to time: that is no news to
+        // those who have them.
+        let kept = self.makes.get(address).is_some_and(|retry| retry.refused);
+        if flights.is_making_vfs(address) && !(kept && pf.vfs.contains(&vf.address)) {
             return Ok(Some(format!(
                 "is one of the VFs that {address} has made now"
             )));

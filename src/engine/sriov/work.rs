@@ -114,6 +114,17 @@ impl State {
         Some(format!("keeps its {} VFs: {why}", pf.vfs.len()))
     }
 
+    /// Why nobody is to get the function now: as a VF it may be about to go.
+    pub(in crate::engine) fn goes(&self, address: Address) -> Option<String> {
+        let function = self.inventory.as_ref()?.get(address)?;
+        let Role::Vf { pf, .. } = function.role else {
+            return None;
+        };
+        let flight = self.flights.get(pf)?;
+        matches!(flight.errand, Errand::MakeVfs(_))
+            .then(|| format!("{address} may go: its PF {pf} is {}", flight.errand.doing()))
+    }
+
     fn make_vfs(
         &mut self,
         address: Address,

@@ -170,11 +170,14 @@ fn is_so_after_a_boot(guest: &mut Guest) -> Result<()> {
     let pf = Pf::up(guest, IGB)?;
     guest.write_file(CONFIG, &config(&pf))?;
     guest.reboot()?;
-    // Nobody has brought the interface up: a rate takes a link.
-    guest.ok(&format!(
-        "ip link set {} up; vfio-bindctl rescan",
-        pf.interface
-    ))?;
+    // Nobody has brought the interface up, and a rate takes a link. udev loads its
+    // driver when the boot is said to be over, or later.
+    let interface = &pf.interface;
+    guest.wait_until(
+        SOON * 4,
+        &format!("ip link set {interface} up && grep -qx 1 /sys/class/net/{interface}/carrier"),
+    )?;
+    guest.ok("vfio-bindctl rescan")?;
     is_right(guest, &pf, "after a boot")
 }
 
