@@ -1,7 +1,7 @@
 //! The tree as a picture: a directed graph in Graphviz's language.
 //!
 //! A box around each NUMA node, and a dashed one around IOMMU groups of more than
-//! one function. Source: https://graphviz.org/doc/info/lang.html (quoted IDs).
+//! one function. Source: <https://graphviz.org/doc/info/lang.html> (quoted IDs).
 
 use std::collections::{BTreeMap, BTreeSet};
 
