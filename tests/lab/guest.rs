@@ -205,7 +205,7 @@ impl Guest {
     /// Whether the guest is still one to work with. That a starting kernel
     /// panicked and started again is only told.
     pub(crate) fn panicked(&mut self) -> Result<()> {
-        self.machine.check()?;
+        self.machine.is_fit()?;
         let all = self.machine.early_panics();
         let new = all.get(self.panics..).unwrap_or_default();
         self.figures.extend(
@@ -218,7 +218,7 @@ impl Guest {
 
     /// Whether nothing more can run in it.
     pub(crate) fn is_lost(&self) -> bool {
-        self.machine.is_lost()
+        self.machine.is_fit().is_err()
     }
 
     /// How the emulator itself ended, if it crashed.

@@ -113,9 +113,7 @@ impl Machine {
 
     /// Says why the guest is gone, or as good as gone, if it is.
     pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(words) = self.lost() {
-            return Err(words);
-        }
+        self.is_fit()?;
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => {
@@ -124,6 +122,12 @@ impl Machine {
             }
             Err(error) => Err(format!("QEMU cannot be asked for its state: {error}")),
         }
+    }
+
+    /// Says why nothing more can run in the guest, if so. One that turned its power
+    /// off can be started again.
+    pub(crate) fn is_fit(&self) -> Result<()> {
+        self.lost().map_or(Ok(()), Err)
     }
 
     /// What makes the guest unfit for anything more, if there is something: a
@@ -153,11 +157,6 @@ impl Machine {
         sleep(Duration::from_millis(500));
         let status = self.child.try_wait().ok().flatten()?;
         status.signal().map(|_| status.to_string())
-    }
-
-    /// Whether nothing more can run in the guest.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost().is_some()
     }
 
     /// The release that runs in it.
