@@ -95,6 +95,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         let event = tokio::select! {
             heard = monitor.next() => Some(match heard.map_err(StartError::Uevents)? {
                 Heard::Changed(address) => Event::Changed(address),
+                Heard::Interface(address) => Event::Interface(address),
                 Heard::Removed(address) => Event::Removed(address),
                 Heard::Overrun => Event::Overrun,
             }),

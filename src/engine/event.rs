@@ -54,6 +54,9 @@ pub enum Event {
     },
     /// The kernel says that a function came or changed.
     Changed(Address),
+    /// The kernel says that a network interface of a function came or went, or got
+    /// its name.
+    Interface(Address),
     /// udev holds back the native driver of a function that came, until
     /// [`Effect::Settled`] says that it need not.
     Arrived(Address),
@@ -151,6 +154,7 @@ impl Event {
                 | Self::Owned(..)
                 | Self::Tuned(..)
                 | Self::Changed(_)
+                | Self::Interface(_)
                 | Self::Arrived(_)
                 | Self::Removed(_)
                 | Self::Tick

@@ -264,7 +264,14 @@ impl State {
         self.nodes.changed(address);
         self.sriov.changed(address);
         self.tuning.news(address);
-        // It is looked at when the helper that changes it has ended.
+        self.look_at(address, effects);
+    }
+
+    /// Has a function looked at; what was tried with it and did not work waits as
+    /// before. udev names an interface each time that its driver has the function
+    /// back: to try again for that would be to go round in circles.
+    pub(super) fn look_at(&mut self, address: Address, effects: &mut Vec<Effect>) {
+        // It is looked at anyway when the helper that changes it has ended.
         if !self.flights.is_writing(address) {
             self.observe(address, effects);
         }

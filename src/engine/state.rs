@@ -191,6 +191,7 @@ impl State {
                 self.reconcile_at = Some(now);
             }
             Event::Changed(address) => self.changed(address, &mut effects),
+            Event::Interface(address) => self.look_at(address, &mut effects),
             Event::Arrived(address) => self.arrived(address, &mut effects),
             Event::Removed(address) => {
                 self.lost_by_its_pf(address, &mut effects);

@@ -21,6 +21,8 @@ use crate::pci::address::Address;
 pub enum Heard {
     /// A function came, or something about it changed.
     Changed(Address),
+    /// A network interface of a function came or went, or got its name.
+    Interface(Address),
     /// A function went.
     Removed(Address),
     /// Events were lost: everything must be looked at.
@@ -100,7 +102,7 @@ fn heard(place: &Path, kind: EventType) -> Option<Heard> {
     }
     // .../0000:3b:00.0/net/enp59s0f0
     let above = place.parent().filter(|above| above.ends_with("net"))?;
-    address(above.parent()?).map(Heard::Changed)
+    address(above.parent()?).map(Heard::Interface)
 }
 
 #[expect(
@@ -125,8 +127,8 @@ mod tests {
         for (place, kind, wanted) in [
             ("", EventType::Add, Some(Heard::Changed(pf))),
             ("", EventType::Remove, Some(Heard::Removed(pf))),
-            ("/net/eth0", EventType::Add, Some(Heard::Changed(pf))),
-            ("/net/eth0", EventType::Remove, Some(Heard::Changed(pf))),
+            ("/net/eth0", EventType::Add, Some(Heard::Interface(pf))),
+            ("/net/eth0", EventType::Remove, Some(Heard::Interface(pf))),
             ("/virtio0/net/eth0", EventType::Add, None),
             ("/net", EventType::Add, None),
         ] {

@@ -145,6 +145,22 @@ fn failures_are_tried_again_with_longer_and_longer_breaks() {
 }
 
 #[test]
+fn the_interface_of_a_native_driver_that_is_back_is_no_reason_to_try_again() {
+    let address = at("0000:01:00.0");
+    let mut host = Host::new([nic("0000:01:00.0").driver("e1000e")]);
+    host.fail.insert(address);
+    host.start(&nics());
+    for _ in 0..3 {
+        host.event(Event::Interface(address));
+    }
+    assert_eq!(host.applied, [address]);
+    host.fail.clear();
+    host.event(Event::Changed(address));
+    assert_eq!(host.applied, [address, address]);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
 fn what_was_in_use_is_bound_once_an_audit_finds_it_idle() {
     let busy = nic("0000:01:00.0").driver("e1000e").in_use(up("enp1s0"));
     let mut host = Host::new([busy]);

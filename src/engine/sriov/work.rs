@@ -329,10 +329,7 @@ impl State {
         let Some(Role::Vf { pf, .. }) = function.map(|one| one.role.clone()) else {
             return;
         };
-        // A helper that takes them away looks at the PF when it is done.
-        if !self.flights.is_writing(pf) {
-            self.observe(pf, effects);
-        }
+        self.look_at(pf, effects);
     }
 
     /// The entry of the config that the PF belongs to.
