@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Whether it needs the package under test.
     pub(crate) needs_package: bool,
+    /// Whether it takes too long for each change.
+    pub(crate) full: bool,
     /// What happens; the text of an error is what went wrong.
     pub(crate) run: fn(&mut Guest) -> Result<()>,
 }
@@ -28,6 +30,7 @@ impl Scenario {
         Self {
             name,
             needs_package: false,
+            full: false,
             run,
         }
     }
@@ -37,8 +40,14 @@ impl Scenario {
         Self {
             name,
             needs_package: true,
+            full: false,
             run,
         }
+    }
+
+    /// The same where there is time.
+    pub(crate) const fn in_full(self) -> Self {
+        Self { full: true, ..self }
     }
 }
 
@@ -66,6 +75,9 @@ pub(crate) struct Wanted {
     /// The package under test, where there is one.
     pub(crate) package: Option<PathBuf>,
 }
+
+/// What has all of them run.
+const FULL: &str = "VFIO_BINDD_LAB_FULL=1";
 
 /// How often a scenario gets a new guest because the emulator of its own failed.
 const CRASHES: usize = 2;
@@ -126,11 +138,16 @@ pub(crate) fn run(groups: &[Group], wanted: &Wanted) -> Report {
             }
         }
     }
-    for group in groups.iter().filter(|group| is_left_out(group, wanted)) {
-        println!(
-            "guest {} ... left out (VFIO_BINDD_LAB_FULL=1 has it)",
-            group.name
-        );
+    for group in groups {
+        if is_left_out(group.full, wanted) {
+            println!("guest {} ... left out ({FULL} has it)", group.name);
+            continue;
+        }
+        let scenarios = group.scenarios.iter().flat_map(|list| list.iter());
+        for scenario in scenarios.filter(|one| is_left_out(one.full, wanted)) {
+            let name = full_name(group, scenario);
+            println!("test {name} ... left out ({FULL} has it)");
+        }
     }
     println!(
         "\n{} passed, {} failed, {} skipped ({:.0} s)",
@@ -242,7 +259,7 @@ fn run_one(group: &Group, scenario: &Scenario, guest: &mut Guest) -> bool {
 }
 
 fn chosen<'a>(group: &'a Group, wanted: &'a Wanted) -> impl Iterator<Item = &'a Scenario> {
-    let scenarios = if is_left_out(group, wanted) {
+    let scenarios = if is_left_out(group.full, wanted) {
         &[][..]
     } else {
         group.scenarios
@@ -250,12 +267,14 @@ fn chosen<'a>(group: &'a Group, wanted: &'a Wanted) -> impl Iterator<Item = &'a 
     scenarios
         .iter()
         .flat_map(|list| list.iter())
+        .filter(|scenario| !is_left_out(scenario.full, wanted))
         .filter(|scenario| full_name(group, scenario).contains(&wanted.filter))
 }
 
-/// Whether the group is for a full run only. Whoever filters knows what is wanted.
-fn is_left_out(group: &Group, wanted: &Wanted) -> bool {
-    group.full && !wanted.full && wanted.filter.is_empty()
+/// Whether what is for a full run only is not for this one. Whoever filters knows
+/// what is wanted.
+fn is_left_out(full: bool, wanted: &Wanted) -> bool {
+    full && !wanted.full && wanted.filter.is_empty()
 }
 
 fn full_name(group: &Group, scenario: &Scenario) -> String {

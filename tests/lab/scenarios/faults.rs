@@ -17,7 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("faults_sysfs_read_only", sysfs_read_only),
     Scenario::of_package("faults_half_a_config", half_a_config),
     Scenario::of_package("faults_another_device", another_device),
-    Scenario::of_package("faults_storms_and_clocks", storms_and_clocks),
+    Scenario::of_package("faults_storms_and_clocks", storms_and_clocks).in_full(),
     Scenario::of_package("faults_no_more_files", no_more_files),
     Scenario::of_package("faults_no_more_memory", no_more_memory),
     Scenario::of_package("faults_hung_task_panic", hung_task_panic),

@@ -25,7 +25,7 @@ pub(crate) const BOOKWORM: &[Scenario] = &[
     Scenario::of_lab("lab_is_up", is_up),
     Scenario::of_lab("lab_has_iommu_groups", has_iommu_groups),
     Scenario::of_lab("lab_hotplug", hotplug),
-    Scenario::of_lab("lab_restarts", restarts),
+    Scenario::of_lab("lab_restarts", restarts).in_full(),
 ];
 
 fn is_up(guest: &mut Guest) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::topology::{PAIR, TWIN_A, TWIN_NODE1};
 /// Scenarios about `owner`, `group` and `mode`.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("microvm_nodes_are_their_owners", are_their_owners),
-    Scenario::of_package("microvm_nodes_of_nobody", of_nobody),
+    Scenario::of_package("microvm_nodes_of_nobody", of_nobody).in_full(),
     Scenario::of_package("microvm_nodes_of_a_shared_group", of_a_shared_group),
     Scenario::of_package("microvm_runner", runner),
 ];

@@ -13,7 +13,7 @@ use crate::topology::{NVME_DISK, TWIN_NODE1};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("restore_gives_back_exactly", gives_back_exactly),
     Scenario::of_package("restore_refuses_what_is_used", refuses_what_is_used),
-    Scenario::of_package("restore_survives_kills", survives_kills),
+    Scenario::of_package("restore_survives_kills", survives_kills).in_full(),
 ];
 
 const NIC: &str = "[mapping.nic]\nmatch = { id = \"8086:10d3\", numa = 1 }\n";

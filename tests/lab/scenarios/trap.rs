@@ -22,7 +22,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("trap_with_the_disks_swapped", with_the_disks_swapped),
     Scenario::of_package("trap_with_an_older_config", with_an_older_config),
     Scenario::of_package("trap_after_a_failed_boot", after_a_failed_boot),
-    Scenario::of_package("trap_turned_off", turned_off),
+    Scenario::of_package("trap_turned_off", turned_off).in_full(),
 ];
 
 /// Those of the older release: what its initramfs does otherwise.

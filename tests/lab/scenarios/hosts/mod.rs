@@ -29,7 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::of_package("hosts_keep_what_they_use_from_class_0c", from_serial),
     Scenario::of_package("hosts_keep_what_they_use_from_class_06", from_bridges),
     Scenario::of_package("hosts_keep_one_of_two_behind_a_bridge", one_of_two),
-    Scenario::of_package("hosts_keep_what_is_not_mounted_yet", boot::before_mounts),
+    Scenario::of_package("hosts_keep_what_is_not_mounted_yet", boot::before_mounts).in_full(),
 ];
 
 /// One way in which a host uses functions, with idle ones beside them.
