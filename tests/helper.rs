@@ -180,6 +180,7 @@ async fn who_holds_a_function_is_told_by_another_while_one_hangs_at_it() {
     let request = Request::Holders {
         address: ADDRESS.parse().unwrap(),
         before: Handles {
+            vfs: Vec::new(),
             driver: None,
             nodes: vec![null],
         },

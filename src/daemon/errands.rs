@@ -197,6 +197,7 @@ mod tests {
 
     fn control() -> Handles {
         Handles {
+            vfs: Vec::new(),
             driver: Some("snd_hda_intel".to_owned()),
             nodes: vec![Handle {
                 subsystem: "sound".to_owned(),

@@ -10,6 +10,7 @@ use vfio_bindd::{
             protocol::{Reply, Request},
         },
         sriov::{Made, MakeVfs, SettleVfs, Settled},
+        usage::Handles,
     },
     policy::sriov::{LinkState, Rate, Setting, VfSettings, Vlan, VlanProtocol},
 };
@@ -62,7 +63,8 @@ fn what_is_sent_is_what_arrives() {
         Made::Has { before: 0, now: 4 },
         Made::Gone,
         Made::Refused { text: text.clone() },
-        Made::Failed { text },
+        Made::Failed { text: text.clone() },
+        Made::Back { now: 4, text },
     ];
     for reply in made.map(Reply::Made).into_iter().chain(settled) {
         let line = serde_json::to_string(&reply).unwrap();
@@ -80,7 +82,15 @@ async fn a_helper_answers_each_with_its_own() {
     let pool = Pool::of_program(program, arguments.collect());
     let gone = [Reply::Made(Made::Gone), Reply::Settled(Settled::Gone)];
     for (request, wanted) in requests().iter().zip(gone) {
-        let reply = timeout(Duration::from_secs(20), pool.call(request)).await;
-        assert_eq!(reply.unwrap().unwrap(), wanted);
+        let soon = Duration::from_secs(20);
+        let mut lease = timeout(soon, pool.lease()).await.unwrap().unwrap();
+        let mut reply = timeout(soon, lease.ask(request)).await.unwrap().unwrap();
+        // Who keeps a PF from letting its VFs go is found by what is taken down before.
+        if matches!(request, Request::MakeVfs(_)) {
+            assert_eq!(reply, Reply::Handles(Handles::default()));
+            reply = timeout(soon, lease.next()).await.unwrap().unwrap();
+        }
+        assert_eq!(reply, wanted);
+        lease.done();
     }
 }

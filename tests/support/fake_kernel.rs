@@ -38,7 +38,7 @@ use vfio_bindd::{
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     files: BTreeMap<String, String>,
-    links: BTreeMap<String, String>,
+    pub(crate) links: BTreeMap<String, String>,
     /// Address to the driver that has it.
     bound: BTreeMap<String, String>,
     /// Address to its override.

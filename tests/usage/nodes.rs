@@ -9,7 +9,10 @@ use vfio_bindd::{
     policy::guard::judge,
 };
 
-use crate::one::{ADDRESS, One, check};
+use crate::{
+    fake_kernel::vf_of,
+    one::{ADDRESS, One, check},
+};
 
 fn sound() -> One {
     let one = One::new("040300", "snd_hda_intel");
@@ -267,6 +270,29 @@ fn who_holds_a_function_is_found_by_what_is_there_still() {
         "other (pid 8) has a vfio device open, and nobody can tell which",
     ];
     assert_eq!(held(&one, &taken_down(&one)), told);
+}
+
+#[test]
+fn who_holds_a_vf_is_found_although_its_pf_has_it_no_more() {
+    let one = One::new("020000", "igb");
+    one.0.is_pf(ADDRESS, "0");
+    one.0.with(|kernel| kernel.have_vfs(ADDRESS, 2));
+    let vf = vf_of(ADDRESS, 1);
+    one.0.bind(&vf, "vfio-pci");
+    one.0.file("class/vfio/21/dev", "240:3\n");
+    one.opens("qemu (pid 7)", (240, 3), true);
+    let before = taken_down(&one);
+    let told = ["qemu (pid 7) has /dev/vfio/21 open"];
+    assert_eq!(held(&one, &before), told);
+    // The kernel takes the link away first (drivers/pci/iov.c, `pci_iov_remove_virtfn`).
+    one.0.with(|kernel| {
+        let link = format!("bus/pci/devices/{ADDRESS}/virtfn1");
+        kernel.links.remove(&link);
+    });
+    assert_eq!(held(&one, &before), told);
+    holds(&one, "other (pid 8)", Some(&format!("/sys/devices/{vf}")));
+    let without = "other (pid 8) has its vfio device open";
+    assert_eq!(held(&one, &before), [told[0], without]);
 }
 
 #[test]

@@ -3,13 +3,23 @@
 //! A remove takes the devices out of sysfs first and waits then for whoever has
 //! them open (sound/core/init.c, `snd_card_free`, and drivers/vfio/vfio_main.c,
 //! `vfio_unregister_group_dev`, v6.12), so their numbers are taken down before.
+//! The same goes for VFs that go with their PF, or with their number.
 //! Reads links, directories and numbers only, which take no device lock.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Look, below::below, nodes};
+use super::{
+    Look,
+    below::{Device, below},
+    nodes,
+};
 use crate::{
-    kernel::sysfs::{function_dir, link_name},
+    kernel::{
+        scan::vfs,
+        sysfs::{function_dir, link_name},
+    },
     pci::{address::Address, function::is_vfio_driver, usage::Fact},
 };
 
@@ -19,8 +29,11 @@ use crate::{
 pub struct Handles {
     /// The driver that has it.
     pub driver: Option<String>,
-    /// The nodes below it, and vfio's.
+    /// The nodes below it and below its VFs, and vfio's.
     pub nodes: Vec<Handle>,
+    /// Its VFs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vfs: Vec<Address>,
 }
 
 /// A node that can be open.
@@ -46,8 +59,24 @@ impl Handle {
 #[must_use]
 pub fn handles(look: Look<'_>, address: Address) -> Handles {
     let dir = function_dir(address);
-    let below = below(look.sysfs, &dir).unwrap_or_default();
-    *look.tables.below.borrow_mut() = Some((address, below.clone()));
+    let own = below(look.sysfs, &dir).unwrap_or_default();
+    *look.tables.below.borrow_mut() = Some((address, own.clone()));
+    let mut nodes = nodes_of(look, &dir, own);
+    let vfs = vfs(look.sysfs, &dir);
+    for vf in &vfs {
+        let dir = function_dir(*vf);
+        let own = below(look.sysfs, &dir).unwrap_or_default();
+        nodes.extend(nodes_of(look, &dir, own));
+    }
+    Handles {
+        driver: link_name(look.sysfs, &format!("{dir}/driver")),
+        nodes,
+        vfs,
+    }
+}
+
+/// The nodes of the function in `dir` that a remove waits for.
+fn nodes_of(look: Look<'_>, dir: &str, below: Vec<Device>) -> Vec<Handle> {
     let below = below.into_iter();
     // No remove waits for those who read an input device, as logind does.
     let below = below.filter(|device| !matches!(device.subsystem.as_str(), "input" | "vfio-dev"));
@@ -59,16 +88,13 @@ pub fn handles(look: Look<'_>, address: Address) -> Handles {
             device: device_number,
         })
     });
-    let vfio = nodes::vfio_nodes(look, &dir).into_iter();
+    let vfio = nodes::vfio_nodes(look, dir).into_iter();
     let vfio = vfio.map(|(node, device)| Handle {
         subsystem: "vfio".to_owned(),
         node,
         device,
     });
-    Handles {
-        driver: link_name(look.sysfs, &format!("{dir}/driver")),
-        nodes: below.chain(vfio).collect(),
-    }
+    below.chain(vfio).collect()
 }
 
 /// Who has the function at `address` open, by what was taken down `before` and
@@ -80,10 +106,14 @@ pub fn holders(look: Look<'_>, address: Address, before: &Handles) -> Vec<Fact> 
 
 fn found(look: Look<'_>, address: Address, before: &Handles) -> Result<Vec<Fact>, Fact> {
     let now = handles(look, address);
+    let vfs: BTreeSet<_> = before.vfs.iter().chain(&now.vfs).copied().collect();
+    let vfs: Vec<_> = vfs.into_iter().map(|vf| (vf, function_dir(vf))).collect();
+    let functions = [address].into_iter().chain(vfs.iter().map(|(vf, _)| *vf));
+    let functions: Vec<_> = functions.map(|function| function.to_string()).collect();
     let driver = before.driver.as_ref().or(now.driver.as_ref());
     let mut facts = Vec::new();
     for handle in before.nodes.iter().chain(&now.nodes) {
-        if is_given_out_again(look, address, handle) {
+        if is_given_out_again(look, &functions, handle) {
             continue;
         }
         let nodes = nodes::open(look)?.nodes.iter();
@@ -98,29 +128,39 @@ fn found(look: Look<'_>, address: Address, before: &Handles) -> Result<Vec<Fact>
     match driver.map(String::as_str) {
         Some("nvidia") => facts.extend(nodes::nvidia(look)?),
         Some(driver) if is_vfio_driver(driver) => {
-            // Those that have the device without any node; the others are in.
-            let vfio = nodes::vfio(look, &function_dir(address)).into_iter();
-            facts.extend(vfio.filter(|fact| match fact {
-                Fact::VfioOpen { node, .. } => !node.starts_with('/'),
-                _ => true,
-            }));
+            facts.extend(without_node(look, &function_dir(address)));
         }
         _ => {}
+    }
+    for (_, dir) in vfs {
+        let driver = link_name(look.sysfs, &format!("{dir}/driver"));
+        if driver.is_some_and(|driver| is_vfio_driver(&driver)) {
+            facts.extend(without_node(look, &dir));
+        }
     }
     facts.sort();
     facts.dedup();
     Ok(facts)
 }
 
+/// Those that have the vfio device of the function in `dir` without any node.
+fn without_node(look: Look<'_>, dir: &str) -> impl Iterator<Item = Fact> {
+    let found = nodes::vfio(look, dir).into_iter();
+    found.filter(|fact| match fact {
+        Fact::VfioOpen { node, .. } => !node.starts_with('/'),
+        _ => true,
+    })
+}
+
 /// Whether another device has the number by now, as a card that came later.
-fn is_given_out_again(look: Look<'_>, address: Address, handle: &Handle) -> bool {
+fn is_given_out_again(look: Look<'_>, functions: &[String], handle: &Handle) -> bool {
     let (major, minor) = handle.device;
     let kind = if handle.is_block() { "block" } else { "char" };
     let link = look.sysfs.read_link(&format!("dev/{kind}/{major}:{minor}"));
     // A group of vfio is below no function.
     handle.subsystem != "vfio"
         && link.is_ok_and(|place| {
-            let address = address.to_string();
-            !place.split('/').any(|part| part == address)
+            let mut parts = place.split('/');
+            !parts.any(|part| functions.iter().any(|function| function == part))
         })
 }
