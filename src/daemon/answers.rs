@@ -144,6 +144,7 @@ fn vfs(made: sriov::Made) -> Made {
         sriov::Made::Gone => Made::Gone,
         sriov::Made::Refused { text } => Made::Refused(text),
         sriov::Made::Failed { text } => Made::Failed(text),
+        sriov::Made::Back { now, text } => Made::Back { now, text },
     }
 }
 

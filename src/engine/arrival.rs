@@ -40,7 +40,7 @@ impl State {
     /// is stuck or waits to be tried again may take any time, and one that waits
     /// for udev would wait for the very event.
     fn is_open(&self, address: Address, plan: &Plan, now: Duration) -> bool {
-        if self.observing.contains(&address) || self.unseen.contains(&address) {
+        if !self.looks.is_seen(address) {
             return true;
         }
         if let Some(flight) = self.flights.get(address) {

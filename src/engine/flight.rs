@@ -1,6 +1,7 @@
-//! What is under way at helpers, and what waits before it is tried again.
+//! What is under way at helpers.
 //!
-//! Owns deadlines, backoff, and who was found to hold up what is late. Times are durations since the daemon's start.
+//! Owns deadlines, how much goes on at a time, and who was found to hold up what is
+//! late. Times are durations since the daemon's start.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,9 +38,6 @@ const VFS_DEADLINE: Duration = Duration::from_secs(60);
 /// each time (drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c,
 /// `i40e_check_vf_init_timeout`, v6.12: 300 ms).
 const VF_DEADLINE: Duration = Duration::from_secs(3);
-
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// What a helper is doing with a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,69 +301,5 @@ impl Flights {
     pub(super) fn is_quiet(&self) -> bool {
         let former = |flight: &Flight| matches!(flight.errand, Errand::Former { .. });
         self.0.values().all(|flight| flight.stuck || former(flight))
-    }
-}
-
-/// One function's failures in a row.
-#[derive(Clone, Debug)]
-pub(super) struct Retry {
-    count: u32,
-    pub(super) at: Duration,
-    /// What went wrong last, as a clause.
-    pub(super) text: String,
-    /// Whether policy said no in the helper, rather than the kernel.
-    pub(super) refused: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Retries(BTreeMap<Address, Retry>);
-
-impl Retries {
-    pub(super) fn get(&self, address: Address) -> Option<&Retry> {
-        self.0.get(&address)
-    }
-
-    pub(super) fn may_start(&self, address: Address, now: Duration) -> bool {
-        self.0.get(&address).is_none_or(|retry| retry.at <= now)
-    }
-
-    /// Notes a failure; says when it may be tried again.
-    pub(super) fn failed(
-        &mut self,
-        address: Address,
-        now: Duration,
-        text: String,
-        refused: bool,
-    ) -> Duration {
-        let count = self.0.get(&address).map_or(0, |retry| retry.count);
-        let wait = FIRST_RETRY
-            .saturating_mul(2_u32.saturating_pow(count))
-            .min(LONGEST_RETRY);
-        let retry = Retry {
-            count: count + 1,
-            at: now + wait,
-            text,
-            refused,
-        };
-        self.0.insert(address, retry);
-        wait
-    }
-
-    pub(super) fn forget(&mut self, address: Address) {
-        self.0.remove(&address);
-    }
-
-    pub(super) fn forget_all(&mut self) {
-        self.0.clear();
-    }
-
-    pub(super) fn keep_only(&mut self, kept: impl Fn(&Address) -> bool) {
-        self.0.retain(|address, _| kept(address));
-    }
-
-    /// When the next of those that still wait may start.
-    pub(super) fn next(&self, now: Duration) -> Option<Duration> {
-        let waiting = self.0.values().map(|retry| retry.at);
-        waiting.filter(|at| *at > now).min()
     }
 }

@@ -11,11 +11,7 @@ use super::{
     state::State,
 };
 use crate::{
-    pci::{
-        address::Address,
-        function::{Function, Inspection},
-        inventory::Inventory,
-    },
+    pci::{address::Address, function::Inspection},
     policy::model::Policy,
 };
 
@@ -34,6 +30,7 @@ impl State {
                 }
                 effects.push(Effect::Report(Report::ConfigLoaded {
                     mappings: policy.mappings.len(),
+                    sriov: policy.sriov.len(),
                 }));
                 // It was not asked for, and so is not known.
                 if policy.asks_for_variants()
@@ -66,90 +63,6 @@ impl State {
             }
         }
         self.reconcile_at = Some(now);
-    }
-
-    pub(super) fn scanned(
-        &mut self,
-        scanned: Result<Inventory, String>,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
-        let known = self.inventory.take();
-        let listed = scanned.is_ok();
-        let mut inventory = match scanned {
-            Ok(inventory) => inventory,
-            Err(text) => {
-                effects.push(Effect::Report(Report::ScanFailed { text }));
-                // The next audit tries again; a host without PCI has none.
-                known.clone().unwrap_or_default()
-            }
-        };
-        if let Some(old) = &known {
-            for function in old.iter() {
-                match inventory.get_mut(function.address) {
-                    Some(new) if new.same_device(function) => {
-                        new.inspection.clone_from(&function.inspection);
-                        self.stale.insert(function.address);
-                    }
-                    _ => {
-                        self.undo.forget(function.address);
-                        self.nodes.forget(function.address);
-                        self.sriov.forget(function.address);
-                        self.tuning.forget(function.address);
-                        self.claims.forget(function.address);
-                    }
-                }
-            }
-        }
-        if listed {
-            self.claims.keep_only(&inventory);
-        }
-        self.inventory = Some(inventory);
-        self.scanning = false;
-        if std::mem::take(&mut self.scan_again) {
-            self.scan(effects);
-        } else {
-            self.unseen.clear();
-            self.looked_once_more();
-        }
-        self.reconcile_at = Some(now);
-    }
-
-    pub(super) fn observed(
-        &mut self,
-        address: Address,
-        function: Option<Box<Function>>,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.observing.remove(&address);
-        if self.observe_again.remove(&address) {
-            self.observe(address, effects);
-            return;
-        }
-        let Some(mut function) = function else {
-            self.removed(address, now);
-            return;
-        };
-        let Some(inventory) = self.inventory.as_mut() else {
-            return;
-        };
-        match inventory.get(address) {
-            Some(old) if old.same_device(&function) => {
-                function.inspection.clone_from(&old.inspection);
-            }
-            Some(_) => {
-                self.retries.forget(address);
-                self.undo.forget(address);
-                self.tuning.forget(address);
-                self.claims.forget(address);
-                self.vouched.forget(address);
-                self.sriov.forget(address);
-            }
-            None => {}
-        }
-        inventory.insert(*function);
-        self.soon(now);
     }
 
     pub(super) fn inspected(
@@ -267,39 +180,17 @@ impl State {
         self.look_at(address, effects);
     }
 
-    /// Has a function looked at; what was tried with it and did not work waits as
-    /// before. udev names an interface each time that its driver has the function
-    /// back: to try again for that would be to go round in circles.
-    pub(super) fn look_at(&mut self, address: Address, effects: &mut Vec<Effect>) {
-        // It is looked at anyway when the helper that changes it has ended.
-        if !self.flights.is_writing(address) {
-            self.observe(address, effects);
-        }
-    }
-
     pub(super) fn removed(&mut self, address: Address, now: Duration) {
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);
         }
-        self.claims.forget(address);
-        self.retries.forget(address);
-        self.undo.forget(address);
-        self.stale.remove(&address);
-        self.vouched.forget(address);
-        self.withheld.forget(address);
-        self.nodes.forget(address);
-        self.sriov.forget(address);
-        self.tuning.forget(address);
+        self.forget(address);
         // What comes to this address next is told of anew.
         self.lifted.retain(|(_, lifted, _)| *lifted != address);
         for addresses in self.held.values_mut() {
             addresses.remove(&address);
         }
-        // What is being looked at now may have been read before it went.
-        self.scan_again |= self.scanning;
-        if self.observing.contains(&address) {
-            self.observe_again.insert(address);
-        }
+        self.looks.lost(address);
         self.soon(now);
     }
 }

@@ -116,7 +116,7 @@ impl State {
         let mut waits = false;
         for (address, id, knobs, mappings) in due {
             // What is being looked at may turn out to be unbound.
-            let known = !self.observing.contains(&address) && !self.unseen.contains(&address);
+            let known = self.looks.is_seen(address);
             let settled = self.tuning.is_known(address, &knobs);
             if settled || !self.retries.may_start(address, now) {
                 continue;

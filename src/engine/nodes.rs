@@ -119,7 +119,7 @@ impl State {
             let address = *address;
             let settled = nodes.are(address, wanted) && !nodes.stale.contains(&address);
             // What is being looked at may turn out to be unbound.
-            let known = !self.observing.contains(&address) && !self.unseen.contains(&address);
+            let known = self.looks.is_seen(address);
             if settled || !self.retries.may_start(address, now) {
                 continue;
             }

@@ -10,6 +10,7 @@ use super::{
     project::View,
     report::Report,
     snapshot::{DaemonState, MappingState, Snapshot},
+    sriov,
     state::State,
 };
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     policy::{
         plan::{MappingPlan, Plan, Verdict, plan_around},
         resolve::Held,
-        sriov::{SriovPlan, Standing},
     },
 };
 
@@ -57,8 +57,10 @@ impl State {
         waits |= self.review_nodes(&plan, now, effects);
         waits |= self.review_sriov(&plan, now, effects);
         self.settle(&plan, now, effects);
-        let quiet =
-            !waits && self.flights.is_quiet() && self.observing.is_empty() && !self.scanning;
+        let quiet = !waits
+            && self.flights.is_quiet()
+            && !self.looks.is_observing()
+            && !self.looks.is_scanning();
         let settled = quiet || ends <= now;
         self.first_pass_over |= settled;
         self.look_back(&plan, settled, effects);
@@ -111,7 +113,7 @@ impl State {
         };
         // What is being looked at may turn out to be bound.
         let stale = unbound
-            .filter(|address| self.stale.contains(address) && !self.observing.contains(address))
+            .filter(|address| self.stale.contains(address) && !self.looks.is_at(*address))
             .filter(inspected);
         let inspect: BTreeSet<_> = plan.inspect.iter().copied().chain(stale).collect();
         let variant = self.policy.as_ref();
@@ -151,9 +153,7 @@ impl State {
             }
             let errand = Errand::Apply(action.clone());
             // Or what was bound just now would be bound again.
-            let settled = !self.observing.contains(&address)
-                && !self.unseen.contains(&address)
-                && !self.stale.contains(&address);
+            let settled = self.looks.is_seen(address) && !self.stale.contains(&address);
             if !self.retries.may_start(address, now) {
                 continue;
             }
@@ -241,7 +241,7 @@ impl State {
                 }));
             }
         }
-        report_sriov(&self.snapshot.plan.sriov, &snapshot.plan.sriov, effects);
+        sriov::report(&self.snapshot.plan.sriov, &snapshot.plan.sriov, effects);
         self.snapshot = Arc::new(snapshot);
         effects.push(Effect::Publish(Arc::clone(&self.snapshot)));
     }
@@ -265,27 +265,6 @@ fn hold(held: &mut Held, inventory: &Inventory, plan: &Plan, released: &BTreeSet
         let bound = mapping.functions.iter().filter(|chosen| chosen.bound);
         let addresses = held.entry(name.clone()).or_default();
         addresses.extend(bound.map(|chosen| chosen.address));
-    }
-}
-
-/// Tells of PFs with which nothing can be done, and of entries without one.
-fn report_sriov(old: &SriovPlan, new: &SriovPlan, effects: &mut Vec<Effect>) {
-    for name in new.absent.difference(&old.absent) {
-        effects.push(Effect::Report(Report::NoPf { name: name.clone() }));
-    }
-    for (address, pf) in &new.pfs {
-        let before = old.pfs.get(address).map(|pf| &pf.standing);
-        match &pf.standing {
-            Standing::Refused(text) | Standing::Waiting(text) if before != Some(&pf.standing) => {
-                effects.push(Effect::Report(Report::VfsNotMade {
-                    pf: *address,
-                    name: pf.name.clone(),
-                    text: text.clone(),
-                    retry_in_secs: None,
-                }));
-            }
-            _ => {}
-        }
     }
 }
 

@@ -247,6 +247,8 @@ pub enum Report {
     ConfigLoaded {
         /// How many mappings it has.
         mappings: usize,
+        /// How many entries of `[sriov]`.
+        sriov: usize,
     },
     /// A config was not taken.
     ConfigRejected {

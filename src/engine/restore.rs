@@ -276,11 +276,11 @@ impl State {
 
     /// Answers whoever waits for what is over and published.
     pub(super) fn answer(&mut self, effects: &mut Vec<Effect>) {
-        if self.scanning || self.reconcile_at.is_some() {
+        if self.looks.is_scanning() || self.reconcile_at.is_some() {
             return;
         }
-        let observing = &self.observing;
-        let answers = self.undo.answers(|address| !observing.contains(&address));
+        let looks = &self.looks;
+        let answers = self.undo.answers(|address| !looks.is_at(address));
         let answers = answers.into_iter();
         effects.extend(answers.map(|(asker, result)| Effect::Answer { asker, result }));
     }

@@ -9,10 +9,12 @@ use super::{
     claims::{Claims, Lifetime},
     coldplug::Coldplug,
     event::{Effect, Event},
-    flight::{Flights, Retries},
+    flight::Flights,
     knobs::Tuning,
+    look::Looks,
     nodes::Nodes,
     report::Report,
+    retries::Retries,
     snapshot::Snapshot,
     sriov::Sriovs,
     undo::Undo,
@@ -48,14 +50,9 @@ pub struct State {
     pub(super) retries: Retries,
     /// Inspected functions whose inspection is old: something happened since.
     pub(super) stale: BTreeSet<Address>,
-    pub(super) observing: BTreeSet<Address>,
-    pub(super) observe_again: BTreeSet<Address>,
+    pub(super) looks: Looks,
     /// Whose native driver udev holds back.
     pub(super) awaited: BTreeSet<Address>,
-    /// What changed during a scan: it is not known before the next one is in.
-    pub(super) unseen: BTreeSet<Address>,
-    pub(super) scanning: bool,
-    pub(super) scan_again: bool,
     pub(super) reconcile_at: Option<Duration>,
     /// When that was last.
     pub(super) reconciled: Option<Duration>,
@@ -98,12 +95,8 @@ impl State {
             flights: Flights::default(),
             retries: Retries::default(),
             stale: BTreeSet::new(),
-            observing: BTreeSet::new(),
-            observe_again: BTreeSet::new(),
+            looks: Looks::default(),
             awaited: BTreeSet::new(),
-            unseen: BTreeSet::new(),
-            scanning: false,
-            scan_again: false,
             reconcile_at: None,
             reconciled: None,
             tell_at: Duration::ZERO,
@@ -288,7 +281,7 @@ impl State {
     }
 
     pub(super) fn soon(&mut self, now: Duration) {
-        let at = if self.observing.is_empty() && self.flights.is_quiet() {
+        let at = if !self.looks.is_observing() && self.flights.is_quiet() {
             // The first of a burst counts at once, and the rest of it together.
             let last = self.reconciled.map_or(now, |last| last + COLLECT);
             last.max(now)
@@ -296,28 +289,5 @@ impl State {
             now + COLLECT
         };
         self.reconcile_at = Some(self.reconcile_at.map_or(at, |old| old.min(at)));
-    }
-
-    pub(super) fn observe(&mut self, address: Address, effects: &mut Vec<Effect>) {
-        // Until the first scan is in there is nothing that one function adds to.
-        if self.inventory.is_none() || self.scanning {
-            if self.scanning {
-                self.scan_again = true;
-                self.unseen.insert(address);
-            }
-        } else if self.observing.insert(address) {
-            effects.push(Effect::Observe(address));
-        } else {
-            self.observe_again.insert(address);
-        }
-    }
-
-    pub(super) fn scan(&mut self, effects: &mut Vec<Effect>) {
-        if self.scanning {
-            self.scan_again = true;
-        } else {
-            self.scanning = true;
-            effects.push(Effect::Scan);
-        }
     }
 }

@@ -65,7 +65,7 @@ impl State {
         };
         self.vouched.known.retain(|address, known| {
             // It was bound just now, and that is not seen yet.
-            if self.observing.contains(address) || self.unseen.contains(address) {
+            if !self.looks.is_seen(*address) {
                 return true;
             }
             let function = inventory.get(*address);

@@ -135,6 +135,32 @@ fn a_reload_of_the_driver_takes_vfs_away_and_they_are_made_again() {
 }
 
 #[test]
+fn a_number_that_cannot_be_had_costs_those_that_there_are_once() {
+    let mut host = Host::new(0);
+    host.start(&all(2));
+    host.done();
+    host.fails = Some("was asked for 4 VFs: no".to_owned());
+    host.start(&all(4));
+    assert_eq!((host.times("make 4"), host.vfs()), (1, 2));
+    let why = "has 2 of 4 VFs: it was asked for 4 VFs: no";
+    assert_eq!(host.pf(), (PfState::Failed, why));
+    let told = host.reports.iter().filter_map(|one| match one {
+        Report::VfsNotMade { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, ["was asked for 4 VFs: no; it has its 2 VFs again"]);
+    host.run(Event::Audit);
+    host.run(Event::Changed(at(PF)));
+    host.pass(300);
+    assert_eq!((host.times("make 4"), host.vfs()), (1, 2));
+    // They are served as before.
+    host.start(&all(2));
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
 fn a_driver_that_makes_fewer_is_told_once_and_left_in_peace() {
     let mut host = Host::new(0);
     host.grants = 3;

@@ -202,10 +202,14 @@ impl Host {
         if let Some(text) = self.refuses.clone() {
             return Made::Refused(text);
         }
-        if let Some(text) = self.fails.clone() {
-            return Made::Failed(text);
-        }
         let before = u16::try_from(self.vfs()).unwrap();
+        if let Some(text) = self.fails.clone() {
+            if before == 0 {
+                return Made::Failed(text);
+            }
+            self.make(before);
+            return Made::Back { now: before, text };
+        }
         let now = count.min(self.grants);
         if before != count {
             self.make(now);

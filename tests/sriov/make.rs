@@ -190,6 +190,27 @@ fn what_the_kernel_says_is_told_with_its_meaning() {
     assert_eq!(made(&fake, 4), Made::Failed { text });
 }
 
+#[test]
+fn those_that_went_for_others_come_back_where_these_cannot_be() {
+    let fake = card(2);
+    fake.pf(PF, |pf| pf.total = 3);
+    let wanted = Made::Back {
+        now: 2,
+        text: "was asked for 4 VFs: numerical result out of range: it cannot have so many"
+            .to_owned(),
+    };
+    assert_eq!(made(&fake, 4), wanted);
+    assert_eq!(written(&fake), ["0", "4", "2"]);
+    assert_eq!(links(&fake), 2);
+    // Nor can they.
+    let fake = card(2);
+    fake.pf(PF, |pf| pf.error = Some(Errno::PERM));
+    let text = "was asked for 4 VFs: operation not permitted".to_owned();
+    assert_eq!(made(&fake, 4), Made::Failed { text });
+    assert_eq!(written(&fake), ["0", "4", "2"]);
+    assert_eq!(links(&fake), 0);
+}
+
 /// A virtual machine has the VF open.
 pub(crate) fn open(fake: &Fake, index: u16) {
     fake.bind(&vf_of(PF, index), "vfio-pci");

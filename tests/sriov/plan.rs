@@ -66,6 +66,16 @@ fn a_pf_that_cannot_have_them_is_refused_with_the_reason() {
     let plan = planned_for(pf(0), &entry("9", ""));
     assert_eq!(refused(&plan), "can have at most 8 VFs, and vfs is 9");
     assert_eq!((plan.wanted, plan.settings.len()), (0, 0));
+    let off = pf(0).with(|one| {
+        one.role = Role::Pf {
+            total_vfs: 0,
+            vfs: Vec::new(),
+        }
+    });
+    assert_eq!(
+        refused(&planned_for(off, &entry("\"max\"", ""))),
+        "can have no VFs now: SR-IOV is off in its firmware's settings or its driver's"
+    );
     let plain = nic(PF).driver("igb");
     assert_eq!(
         refused(&planned_for(plain, &entry("4", ""))),

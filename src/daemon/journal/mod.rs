@@ -220,12 +220,18 @@ pub fn report(report: &Report) {
             VFIO_STEP = "observe",
             "since the last boot: {text}"
         ),
-        Report::ConfigLoaded { mappings } => tracing::info!(
-            MESSAGE_ID = CONFIG_LOADED,
-            VFIO_STEP = "config",
-            "config in force: {}",
-            counted(*mappings, "mapping")
-        ),
+        Report::ConfigLoaded { mappings, sriov } => {
+            let entries = match sriov {
+                0 => String::new(),
+                count => format!(", PFs by {}", counted(*count, "name")),
+            };
+            tracing::info!(
+                MESSAGE_ID = CONFIG_LOADED,
+                VFIO_STEP = "config",
+                "config in force: {}{entries}",
+                counted(*mappings, "mapping")
+            );
+        }
         Report::ConfigRejected { text, old_goes_on } => {
             let what = if *old_goes_on {
                 "the config before goes on"

@@ -1,8 +1,10 @@
 //! SR-IOV: has PFs make their VFs, and VFs set before they are told as bound.
 //!
-//! Owns what is known of PFs; `work` sends helpers, `show` has the words. Level-
-//! triggered: what the driver of a PF takes away, it is asked for again.
+//! Owns what is known of PFs; `work` decides when a helper is sent, `making` and
+//! `setting` have what it is sent for, `show` has the words. Level-triggered: what the driver of a PF takes away, it is asked for again.
 
+mod making;
+mod setting;
 mod show;
 mod work;
 
@@ -11,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use super::flight::{Flights, Retries};
+pub(in crate::engine) use self::show::report;
+use super::{flight::Flights, retries::Retries};
 use crate::{
     pci::{
         address::Address,
@@ -37,6 +40,13 @@ pub enum Made {
     Refused(String),
     /// The kernel said no: a clause that follows the address.
     Failed(String),
+    /// The kernel said no to that number, and the PF has as many VFs as it had.
+    Back {
+        /// How many these are.
+        now: u16,
+        /// What the kernel said, a clause that follows the address.
+        text: String,
+    },
 }
 
 /// How an order to set VFs ended.
@@ -63,6 +73,15 @@ struct Settlement {
     wrong: BTreeMap<u16, String>,
 }
 
+/// That a PF has another number of VFs than it was asked for, and will not get that.
+#[derive(Debug)]
+struct Granted {
+    asked: u16,
+    got: u16,
+    /// Why, a clause.
+    why: String,
+}
+
 /// What is known of PFs.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sriovs {
@@ -75,8 +94,8 @@ pub(in crate::engine) struct Sriovs {
     setting: BTreeMap<Address, Vec<Address>>,
     /// PFs whose VFs may be set otherwise by now.
     stale: BTreeSet<Address>,
-    /// How many VFs a driver made of how many.
-    granted: BTreeMap<Address, (u16, u16)>,
+    /// Those that are not asked again, or their VFs would go for nothing.
+    granted: BTreeMap<Address, Granted>,
     /// What keeps VFs from being made, as it was told last.
     hindered: BTreeMap<Address, String>,
 }
@@ -131,11 +150,11 @@ impl Sriovs {
         self.sets.forget_all();
     }
 
-    /// Whether the driver makes no more than the PF has.
-    fn is_all(&self, address: Address, pf: &PfPlan) -> bool {
+    /// Why the PF will not have another number of VFs than it has, if so.
+    fn is_all(&self, address: Address, pf: &PfPlan) -> Option<&str> {
         let has = u16::try_from(pf.vfs.len()).ok();
-        let granted = self.granted.get(&address);
-        granted.is_some_and(|(asked, got)| *asked == pf.wanted && Some(*got) == has)
+        let granted = self.granted.get(&address)?;
+        (granted.asked == pf.wanted && Some(granted.got) == has).then_some(&granted.why)
     }
 
     fn is_settled(&self, address: Address, pf: &PfPlan) -> bool {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     engine::{
+        event::Effect,
         project::View,
+        report::Report,
         snapshot::{FunctionState, PfState, PfView},
     },
     pci::address::Address,
-    policy::sriov::{PfPlan, Standing},
+    policy::sriov::{PfPlan, SriovPlan, Standing},
 };
 
 impl View<'_> {
@@ -55,12 +57,8 @@ impl View<'_> {
             };
             return (state, retry.text.clone());
         }
-        if self.sriov.is_all(address, pf) {
-            let reason = format!(
-                "has {} of {} VFs: its driver makes no more",
-                pf.vfs.len(),
-                pf.wanted
-            );
+        if let Some(why) = self.sriov.is_all(address, pf) {
+            let reason = format!("has {} of {} VFs: {why}", pf.vfs.len(), pf.wanted);
             return (PfState::Failed, reason);
         }
         if self.sriov.is_right(address, pf) {
@@ -103,6 +101,27 @@ impl View<'_> {
             Ok(None) => found,
             Ok(Some(reason)) => (FunctionState::Pending, reason),
             Err(reason) => (FunctionState::Failed, reason),
+        }
+    }
+}
+
+/// Tells of PFs with which nothing can be done, and of entries without one.
+pub(in crate::engine) fn report(old: &SriovPlan, new: &SriovPlan, effects: &mut Vec<Effect>) {
+    for name in new.absent.difference(&old.absent) {
+        effects.push(Effect::Report(Report::NoPf { name: name.clone() }));
+    }
+    for (address, pf) in &new.pfs {
+        let before = old.pfs.get(address).map(|pf| &pf.standing);
+        match &pf.standing {
+            Standing::Refused(text) | Standing::Waiting(text) if before != Some(&pf.standing) => {
+                effects.push(Effect::Report(Report::VfsNotMade {
+                    pf: *address,
+                    name: pf.name.clone(),
+                    text: text.clone(),
+                    retry_in_secs: None,
+                }));
+            }
+            _ => {}
         }
     }
 }

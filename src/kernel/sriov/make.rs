@@ -53,6 +53,13 @@ pub enum Made {
         /// The clause.
         text: String,
     },
+    /// The kernel said no to that number, and the PF has as many VFs as it had.
+    Back {
+        /// How many these are.
+        now: u16,
+        /// What the kernel said, a clause that follows the address.
+        text: String,
+    },
 }
 
 /// Carries out `order`.
@@ -79,6 +86,8 @@ pub fn make(look: Look<'_>, order: &MakeVfs) -> Made {
         if let Err(text) = carry_out(sysfs, order, before) {
             return if gone() {
                 Made::Gone
+            } else if has_back(sysfs, order.pf, before) {
+                Made::Back { now: before, text }
             } else {
                 Made::Failed { text }
             };
@@ -126,6 +135,14 @@ fn carry_out(sysfs: &dyn Sysfs, order: &MakeVfs, before: u16) -> Result<(), Stri
         write(order.count)?;
     }
     Ok(())
+}
+
+/// Has the PF make as many VFs as it had, if those are gone; says whether it did.
+fn has_back(sysfs: &dyn Sysfs, pf: Pf, before: u16) -> bool {
+    before > 0
+        && number(sysfs, pf) == Some(0)
+        && sysfs.write(&place(pf), &before.to_string()).is_ok()
+        && number(sysfs, pf) == Some(before)
 }
 
 /// How many VFs the PF has.

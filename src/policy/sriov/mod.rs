@@ -46,17 +46,16 @@ pub enum VfCount {
 
 impl VfCount {
     /// The number for a PF that can have `total`, at least one where that is a part
-    /// of them; `None` if it cannot have so many.
+    /// of them; `None` if it cannot have so many, or none at all.
     #[must_use]
     pub fn of(self, total: u16) -> Option<u16> {
         match self {
             Self::Number(number) => (number <= total).then_some(number),
+            Self::Max | Self::Percent(_) if total == 0 => None,
             Self::Max => Some(total),
             Self::Percent(part) => {
                 let count = u32::from(total) * u32::from(part) / 100;
-                u16::try_from(count)
-                    .ok()
-                    .map(|count| count.max(1).min(total))
+                u16::try_from(count).ok().map(|count| count.max(1))
             }
         }
     }
@@ -128,7 +127,9 @@ mod tests {
             (VfCount::Percent(50), 7, Some(3)),
             (VfCount::Percent(1), 7, Some(1)),
             (VfCount::Percent(100), 65535, Some(65535)),
-            (VfCount::Percent(50), 0, Some(0)),
+            (VfCount::Percent(50), 0, None),
+            (VfCount::Max, 0, None),
+            (VfCount::Number(0), 0, Some(0)),
         ] {
             assert_eq!(count.of(total), wanted, "{count} of {total}");
         }

@@ -143,6 +143,10 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
             "is meant by [sriov.{name}] and by [sriov.{}]",
             others.join("], [sriov.")
         )),
+        (None, ..) if total == 0 => Standing::Refused(
+            "can have no VFs now: SR-IOV is off in its firmware's settings or its driver's"
+                .to_owned(),
+        ),
         (None, ..) => Standing::Refused(format!(
             "can have at most {total} VFs, and vfs is {}",
             entry.vfs

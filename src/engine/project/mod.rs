@@ -1,22 +1,23 @@
 //! Project: from a plan and what is under way to the snapshot that is published.
 //!
-//! Pure. Owns what each public state means.
+//! Pure. Owns what each public state means; `function` has those of functions.
+
+mod function;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use self::function::lesser;
 use super::{
     claims::Claims,
     coldplug::{Coldplug, UDEV_FIRST},
-    flight::{Flights, Retries},
+    flight::Flights,
     knobs::Tuning,
     nodes::Nodes,
-    snapshot::{
-        Basis, DaemonState, FunctionState, FunctionView, MappingState, MappingView, PfView,
-        Snapshot,
-    },
+    retries::Retries,
+    snapshot::{Basis, DaemonState, FunctionState, MappingState, MappingView, PfView, Snapshot},
     sriov::Sriovs,
     undo::Undo,
 };
@@ -30,30 +31,30 @@ use crate::{
 };
 
 /// All that a snapshot is made of.
-pub(super) struct View<'a> {
-    pub(super) policy: &'a Arc<Policy>,
-    pub(super) inventory: &'a Inventory,
-    pub(super) plan: &'a Plan,
-    pub(super) flights: &'a Flights,
-    pub(super) retries: &'a Retries,
-    pub(super) undo: &'a Undo,
+pub(in crate::engine) struct View<'a> {
+    pub(in crate::engine) policy: &'a Arc<Policy>,
+    pub(in crate::engine) inventory: &'a Inventory,
+    pub(in crate::engine) plan: &'a Plan,
+    pub(in crate::engine) flights: &'a Flights,
+    pub(in crate::engine) retries: &'a Retries,
+    pub(in crate::engine) undo: &'a Undo,
     /// How far it is with nodes, `None` where nobody sees to them.
-    pub(super) nodes: Option<&'a Nodes>,
+    pub(in crate::engine) nodes: Option<&'a Nodes>,
     /// How far it is with PFs and what their VFs are set to.
-    pub(super) sriov: &'a Sriovs,
+    pub(in crate::engine) sriov: &'a Sriovs,
     /// The same of settings.
-    pub(super) tuning: Option<&'a Tuning>,
-    pub(super) claims: &'a Claims,
-    pub(super) coldplug: Coldplug,
-    pub(super) first_pass_over: bool,
+    pub(in crate::engine) tuning: Option<&'a Tuning>,
+    pub(in crate::engine) claims: &'a Claims,
+    pub(in crate::engine) coldplug: Coldplug,
+    pub(in crate::engine) first_pass_over: bool,
     /// What became of functions that mappings had before this boot.
-    pub(super) drift: &'a [Drift],
+    pub(in crate::engine) drift: &'a [Drift],
     /// Why the last reload was not taken, empty if it was.
-    pub(super) rejected: &'a str,
+    pub(in crate::engine) rejected: &'a str,
 }
 
 impl View<'_> {
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(in crate::engine) fn snapshot(&self) -> Snapshot {
         let owners = self.claims.owners();
         let mappings: BTreeMap<_, _> = self
             .policy
@@ -213,116 +214,6 @@ impl View<'_> {
         let reason = reason.unwrap_or_else(|| plan.reason.clone());
         (MappingState::Released, reason)
     }
-
-    /// A function of a mapping that is released.
-    fn leaving(&self, address: Address, bound: bool) -> (FunctionState, String) {
-        let own = self.undo.is_returning(address) || self.undo.trouble(address).is_some();
-        match self.function(address, bound) {
-            (state, reason)
-                if own || matches!(state, FunctionState::Bound | FunctionState::Stuck) =>
-            {
-                (state, reason)
-            }
-            _ => {
-                let reason = "is left to the host with the rest of its mapping";
-                (FunctionState::Released, reason.to_owned())
-            }
-        }
-    }
-
-    pub(super) fn function(&self, address: Address, bound: bool) -> (FunctionState, String) {
-        if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
-            let mut reason = format!("does not come back from {}", flight.errand.doing());
-            if let Some(first) = flight.holders.first() {
-                reason += &format!(": {first}");
-            }
-            if flight.holders.len() > 1 {
-                reason += &format!(" (and {} more)", flight.holders.len() - 1);
-            }
-            return (FunctionState::Stuck, reason);
-        }
-        if self.undo.is_returning(address) {
-            let reason = "is being given back".to_owned();
-            return (FunctionState::Pending, reason);
-        }
-        match self.undo.trouble(address) {
-            Some("") => return (FunctionState::Released, "was given back".to_owned()),
-            Some(text) => {
-                let reason = format!("was not given back: {text}");
-                return (FunctionState::Failed, reason);
-            }
-            None => {}
-        }
-        if bound {
-            return (FunctionState::Bound, String::new());
-        }
-        match self.retries.get(address) {
-            Some(retry) if retry.refused => (FunctionState::Refused, retry.text.clone()),
-            Some(retry) => (FunctionState::Failed, retry.text.clone()),
-            None if self.waits_for_udev(address) => (FunctionState::Pending, UDEV_FIRST.to_owned()),
-            None => (FunctionState::Pending, "is not bound yet".to_owned()),
-        }
-    }
-
-    fn functions(
-        &self,
-        mappings: &BTreeMap<String, MappingView>,
-    ) -> BTreeMap<Address, FunctionView> {
-        let mut views: BTreeMap<Address, FunctionView> = BTreeMap::new();
-        let mut add = |address: Address, name: Option<&String>, state, reason: String| {
-            let Some(function) = self.inventory.get(address) else {
-                return;
-            };
-            let view = views.entry(address).or_insert_with(|| FunctionView {
-                function: function.clone(),
-                mappings: Vec::new(),
-                state,
-                reason,
-            });
-            view.mappings.extend(name.cloned());
-        };
-        for name in mappings.keys() {
-            let (Some(plan), Some(mapping)) =
-                (self.plan.mappings.get(name), self.policy.mappings.get(name))
-            else {
-                continue;
-            };
-            for chosen in &plan.functions {
-                let (state, reason) = match plan.verdict {
-                    Verdict::Released => self.leaving(chosen.address, chosen.bound),
-                    _ => match self.chosen(mapping, chosen) {
-                        (FunctionState::Bound, _) => (FunctionState::Bound, lesser(chosen)),
-                        other => other,
-                    },
-                };
-                add(chosen.address, Some(name), state, reason);
-            }
-            for refusal in &plan.refusals {
-                let state = FunctionState::Refused;
-                add(refusal.address, Some(name), state, refusal.reason.clone());
-            }
-        }
-        for address in &self.plan.left_over {
-            let (state, reason) = match self.function(*address, true) {
-                (FunctionState::Bound, _) => {
-                    let reason = "is left over: no mapping wants it any more".to_owned();
-                    (FunctionState::Bound, reason)
-                }
-                other => other,
-            };
-            add(*address, None, state, reason);
-        }
-        views
-    }
-}
-
-/// What is said of a bound function that has vfio-pci although there may be a
-/// better driver; empty of the others.
-fn lesser(chosen: &Chosen) -> String {
-    let pick = chosen.driver.as_ref().filter(|pick| pick.fell_back);
-    pick.map_or_else(String::new, |pick| {
-        format!("has {}: {}", pick.driver, pick.why)
-    })
 }
 
 /// What a mapping has to do with beside its functions.
