@@ -42,14 +42,14 @@ fn told(host: &Inventory, policy: &Policy, target: &str) -> Explanation {
 fn of_function(host: &Inventory, policy: &Policy, target: &str) -> OfFunction {
     match told(host, policy, target) {
         Explanation::Function(told) => *told,
-        Explanation::Mapping(_) => panic!("{target} is no mapping"),
+        other => panic!("{target} is no function: {other:?}"),
     }
 }
 
 fn of_mapping(host: &Inventory, policy: &Policy, target: &str) -> OfMapping {
     match told(host, policy, target) {
         Explanation::Mapping(told) => *told,
-        Explanation::Function(_) => panic!("{target} is no function"),
+        other => panic!("{target} is no mapping: {other:?}"),
     }
 }
 

@@ -5,11 +5,11 @@
 
 use super::api::BusError;
 use crate::{
-    engine::snapshot::{DaemonState, Snapshot},
+    engine::snapshot::{DaemonState, PfState, Snapshot},
     policy::explain::{ExplainError, Explanation, Live, Target, explain},
 };
 
-/// Explains the function or the mapping that `text` names.
+/// Explains the function, the mapping or the entry of `[sriov]` that `text` names.
 ///
 /// # Errors
 /// If there is none, or if the daemon knows nothing yet.
@@ -47,11 +47,23 @@ fn live(snapshot: &Snapshot, target: &Target) -> Live {
         Target::Mapping(name) => snapshot
             .mappings
             .get(name)
-            .map(|view| (view.state.to_string(), view.reason.clone())),
+            .map(|view| (view.state.to_string(), view.reason.clone()))
+            .or_else(|| sriov(snapshot, name)),
     };
     let (state, reason) = found.unzip();
     Live {
         state,
         reason: reason.unwrap_or_default(),
     }
+}
+
+/// How an entry of `[sriov]` stands: as the first of its PFs that is not ready.
+fn sriov(snapshot: &Snapshot, name: &str) -> Option<(String, String)> {
+    let mut pfs = snapshot.pfs.iter().filter(|(_, pf)| pf.name == name);
+    let ready = pfs.clone().next()?.1;
+    let unready = pfs.find(|(_, pf)| pf.state != PfState::Ready);
+    Some(unready.map_or_else(
+        || (ready.state.to_string(), ready.reason.clone()),
+        |(address, pf)| (pf.state.to_string(), format!("{address} {}", pf.reason)),
+    ))
 }

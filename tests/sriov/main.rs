@@ -8,6 +8,7 @@ mod config;
 #[path = "../support/drive.rs"]
 mod drive;
 mod engine;
+mod explain;
 #[path = "../support/fake_kernel.rs"]
 mod fake_kernel;
 mod host;

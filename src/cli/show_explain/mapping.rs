@@ -1,6 +1,6 @@
 //! What people read of a mapping.
 
-use super::{described, done, live, nearly, picked, section, spoken};
+use super::{aside, described, done, live, picked, section, spoken};
 use crate::{
     cli::{render::Screen, show::line},
     kernel::names::Names,
@@ -64,15 +64,6 @@ pub(super) fn mapping(told: &OfMapping, names: &Names, screen: Screen) -> String
             one.by
         )]
     });
-    section(&mut text, "nearly matched", told.near.iter(), |one| {
-        let head = described(&one.function, names);
-        vec![head, format!("  {}", nearly(&one.trial))]
-    });
-    section(
-        &mut text,
-        "not known before their serial numbers are read",
-        told.unknown.iter(),
-        |one| vec![one.to_string()],
-    );
+    aside(&mut text, &told.near, &told.unknown, names);
     text
 }

@@ -1,18 +1,19 @@
 //! Explanations and pins as people read them.
 //!
-//! Pure. `function` and `mapping` have the words for each; here is what both
-//! say in the same way.
+//! Pure. `function`, `mapping` and `sriov` have the words for each; here is what
+//! all say in the same way.
 
 mod function;
 mod mapping;
 mod pins;
+mod sriov;
 
 use super::{render::Screen, show::line};
 use crate::{
     kernel::names::Names,
     pci::{address::Address, id::PciId},
     policy::{
-        explain::{Against, Brief, Deed, Explanation, Live, TermTrial, Trial},
+        explain::{Against, Brief, Deed, Explanation, Live, Near, TermTrial, Trial},
         pin::Pins,
         variant::Pick,
     },
@@ -40,6 +41,7 @@ pub(super) fn explanation(told: &Explanation, names: &Names, screen: Screen) -> 
     match told {
         Explanation::Function(told) => function::function(told, names, screen),
         Explanation::Mapping(told) => mapping::mapping(told, names, screen),
+        Explanation::Sriov(told) => sriov::sriov(told, names, screen),
     }
 }
 
@@ -94,6 +96,20 @@ fn section<T>(
     if more > 0 {
         line(text, &format!("  and {more} more, which --json has"));
     }
+}
+
+/// What is not wanted, or not yet known to be.
+fn aside(text: &mut String, near: &[Near], unknown: &[Address], names: &Names) {
+    section(text, "nearly matched", near.iter(), |one| {
+        let head = described(&one.function, names);
+        vec![head, format!("  {}", nearly(&one.trial))]
+    });
+    section(
+        text,
+        "not known before their serial numbers are read",
+        unknown.iter(),
+        |one| vec![one.to_string()],
+    );
 }
 
 fn live(text: &mut String, live: Option<&Live>, screen: Screen) {

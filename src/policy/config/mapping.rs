@@ -41,15 +41,15 @@ const KEYS: &[&str] = &[
     "proxmox",
 ];
 
-/// Checks the name of a mapping, or of another `kind` of entry, by Proxmox's rule
+/// Checks the name of a mapping, or of whatever `whose` says, by Proxmox's rule
 /// (pve-configid).
-pub(super) fn name(reader: &mut Reader<'_>, kind: &str, key: &Key<'_>) {
+pub(super) fn name(reader: &mut Reader<'_>, whose: &str, key: &Key<'_>) {
     let name = key.get_ref();
     let mut rest = name.chars();
     let first = rest.next().is_some_and(|c| c.is_ascii_lowercase());
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if !first || name.len() < 2 || !rest.all(fits) {
-        let message = format!("`{name}` is no name for a {kind}");
+        let message = format!("`{name}` is no name for {whose}");
         let help = "expected a lower-case letter, then at least one more of a-z, 0-9, _ and -";
         reader.error(key.span(), message, Some(help.to_owned()));
     }

@@ -142,7 +142,11 @@ fn named(
     name: &Key<'_>,
     defined: &mut BTreeMap<(&'static str, String), String>,
 ) {
-    mapping::name(reader, kind, name);
+    let whose = match kind {
+        "mapping" => "a mapping",
+        _ => "an entry of [sriov]",
+    };
+    mapping::name(reader, whose, name);
     let text = name.get_ref().to_string();
     let place = reader.place(name.span());
     let message = format!("{kind} `{text}` is defined twice");

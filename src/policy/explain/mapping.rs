@@ -222,15 +222,18 @@ enum Aside {
 }
 
 fn aside(mapping: &Mapping, candidate: &Candidate<'_>) -> Option<Aside> {
-    let mut trials = mapping.matches.iter().map(|one| Trial::of(one, candidate));
     let matched = !matches!(first_match(&mapping.matches, candidate), Ok(None));
     if matched {
         let by = first_match(&mapping.exclude, candidate).ok().flatten()?;
         return Some(Aside::Excluded(by.to_string()));
     }
-    trials
-        .find(|trial| trial.outcome == Outcome::Near)
-        .map(Aside::Near)
+    nearest(&mapping.matches, candidate).map(Aside::Near)
+}
+
+/// The first of the selectors that nearly matches.
+pub(super) fn nearest(selectors: &[Selector], candidate: &Candidate<'_>) -> Option<Trial> {
+    let mut trials = selectors.iter().map(|one| Trial::of(one, candidate));
+    trials.find(|trial| trial.outcome == Outcome::Near)
 }
 
 fn fits(expect: Expect, count: usize) -> bool {

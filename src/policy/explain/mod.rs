@@ -1,5 +1,5 @@
 //! Explain: why a function is, or is not, what a mapping wants, and why a
-//! mapping has what it has.
+//! mapping, or an entry of `[sriov]`, has what it has.
 //!
 //! Pure: says again, in full, what selectors, guards and the plan decided, and
 //! decides nothing. The answer is data that crosses D-Bus as JSON; words for a
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     function::{Group, GuardSeen, InMapping, Member, OfFunction, Relation},
     mapping::{CandidateSeen, Count, Excluded, Near, OfMapping},
-    sriov::InSriov,
+    sriov::{InSriov, OfSriov, PfSeen},
     trial::{Outcome, TermTrial, Trial},
 };
 use super::{
@@ -39,7 +39,7 @@ use crate::pci::{
 pub enum Target {
     /// The function at this address.
     Function(Address),
-    /// The mapping of this name.
+    /// The mapping of this name, or else the entry of `[sriov]`.
     Mapping(String),
 }
 
@@ -99,6 +99,8 @@ pub enum Explanation {
     Function(Box<OfFunction>),
     /// Of a mapping.
     Mapping(Box<OfMapping>),
+    /// Of an entry of `[sriov]`.
+    Sriov(Box<OfSriov>),
 }
 
 /// What a running daemon adds: how far it is.
@@ -217,13 +219,21 @@ pub fn explain(
             Ok(Explanation::Function(Box::new(told)))
         }
         Target::Mapping(name) => {
-            let found = policy.mappings.get(name).zip(plan.mappings.get(name));
-            let (mapping, planned) = found.ok_or_else(|| ExplainError::UnknownMapping {
-                name: name.clone(),
-                known: policy.mappings.keys().cloned().collect(),
-            })?;
-            let told = mapping::explain(inventory, plan, name, mapping, planned);
-            Ok(Explanation::Mapping(Box::new(told)))
+            if let Some((mapping, planned)) = policy.mappings.get(name).zip(plan.mappings.get(name))
+            {
+                let told = mapping::explain(inventory, plan, name, mapping, planned);
+                return Ok(Explanation::Mapping(Box::new(told)));
+            }
+            let Some(entry) = policy.sriov.get(name) else {
+                let mappings = policy.mappings.keys().cloned();
+                let entries = policy.sriov.keys().map(|name| format!("sriov {name}"));
+                return Err(ExplainError::UnknownMapping {
+                    name: name.clone(),
+                    known: mappings.chain(entries).collect(),
+                });
+            };
+            let told = sriov::explain_entry(inventory, plan, name, entry);
+            Ok(Explanation::Sriov(Box::new(told)))
         }
     }
 }
@@ -234,6 +244,7 @@ impl Explanation {
         match self {
             Self::Function(told) => told.live = Some(live),
             Self::Mapping(told) => told.live = Some(live),
+            Self::Sriov(told) => told.live = Some(live),
         }
     }
 
@@ -251,6 +262,11 @@ impl Explanation {
                 let excluded = told.excluded.iter().map(|one| one.function.id);
                 let candidates = told.candidates.iter().map(|one| one.function.id);
                 candidates.chain(near).chain(excluded).collect()
+            }
+            Self::Sriov(told) => {
+                let near = told.near.iter().map(|one| one.function.id);
+                let pfs = told.pfs.iter().map(|one| one.function.id);
+                pfs.chain(near).collect()
             }
         }
     }

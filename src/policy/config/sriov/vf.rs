@@ -1,21 +1,17 @@
-//! PFs in a config that are to have VFs: `[sriov.NAME]` and `[[sriov.NAME.vf]]`.
-
-use std::collections::BTreeMap;
+//! What VFs are set to: `[[sriov.NAME.vf]]`.
 
 use toml::de::{DeTable, DeValue};
 
-use super::{
-    reader::{Key, Reader, Value},
-    selector::{accept, indices, pf_selectors},
-};
 use crate::policy::{
+    config::{
+        reader::{Reader, Value},
+        selector::{accept, indices},
+    },
     pattern::VfSet,
-    sriov::{LinkState, MacRule, Rate, Sriov, VfCount, VfRule, Vlan, VlanProtocol},
+    sriov::{LinkState, MacRule, Rate, VfCount, VfRule, Vlan, VlanProtocol},
 };
 
-const KEYS: &[&str] = &["description", "pf", "vfs", "autoprobe", "vf"];
-
-const VF_KEYS: &[&str] = &[
+const KEYS: &[&str] = &[
     "index",
     "mac",
     "vlan",
@@ -25,91 +21,14 @@ const VF_KEYS: &[&str] = &[
     "trust",
 ];
 
-const COUNT: &str = "a number of VFs, \"max\", or a part of these like \"50%\"";
 const MAC: &str = "a MAC address like \"52:54:00:12:34:56\", or { base = \"52:54:00:12:34:00\" } to \
                    which each VF's index is added";
 const VLAN: &str = "a VLAN from 1 to 4094, 0 for none, or { id = 100, qos = 3, protocol = \
                     \"802.1ad\" }";
 const RATE: &str = "the most Mbit/s that it may send, 0 for no limit, or { min = 100, max = 1000 }";
 
-/// An entry; `None` if it says of no PF, or not how many.
-pub(super) fn sriov(
-    reader: &mut Reader<'_>,
-    name: &Key<'_>,
-    value: &Value<'_>,
-    others: &BTreeMap<String, Sriov>,
-) -> Option<Sriov> {
-    let table = reader.table(value, &format!("sriov.{}", name.get_ref()))?;
-    for (key, wanted) in [
-        ("pf", "pf = { ... } that says which PFs it means"),
-        ("vfs", "vfs = 8 or vfs = \"max\""),
-    ] {
-        if !table.contains_key(key) {
-            let message = format!("sriov `{}` has no `{key}`", name.get_ref());
-            reader.error(name.span(), message, Some(format!("expected {wanted}")));
-        }
-    }
-    let mut entry = Sriov {
-        description: String::new(),
-        pf: Vec::new(),
-        vfs: VfCount::Max,
-        autoprobe: false,
-        rules: Vec::new(),
-    };
-    let mut rules = None;
-    for (key, value) in table {
-        let name = key.get_ref().as_ref();
-        match name {
-            "description" => {
-                if let Some(text) = reader.string(name, value, "a string") {
-                    text.clone_into(&mut entry.description);
-                }
-            }
-            "pf" => entry.pf = pf_selectors(reader, name, value),
-            "vfs" => entry.vfs = count(reader, value).unwrap_or(entry.vfs),
-            "autoprobe" => entry.autoprobe = reader.boolean(name, value).unwrap_or_default(),
-            "vf" => rules = Some(value),
-            _ => reader.unknown_key(key, "in [sriov]", KEYS),
-        }
-    }
-    if let Some(value) = rules {
-        entry.rules = rules_of(reader, value, entry.vfs);
-        unlike(reader, name, &entry, others);
-    }
-    Some(entry)
-}
-
-fn count(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<VfCount> {
-    let found = match value.get_ref() {
-        DeValue::Integer(number) => {
-            let number = u16::from_str_radix(number.as_str(), number.radix()).ok();
-            number.map(VfCount::Number)
-        }
-        DeValue::String(text) if text == "max" => Some(VfCount::Max),
-        DeValue::String(text) => {
-            let part = text.strip_suffix('%').and_then(|part| part.parse().ok());
-            let part = part.filter(|part| (1..=100).contains(part));
-            part.map(VfCount::Percent)
-        }
-        _ => {
-            reader.wrong_type("vfs", value, COUNT);
-            return None;
-        }
-    };
-    if found.is_none() {
-        let shown = match value.get_ref() {
-            DeValue::String(text) => format!("\"{text}\""),
-            DeValue::Integer(number) => number.to_string(),
-            _ => String::new(),
-        };
-        let message = format!("`vfs` is {shown}; expected {COUNT}");
-        reader.error(value.span(), message, None);
-    }
-    found
-}
-
 /// The rules, each with what speaks against it beside those before it.
-fn rules_of(reader: &mut Reader<'_>, value: &Value<'_>, count: VfCount) -> Vec<VfRule> {
+pub(super) fn rules(reader: &mut Reader<'_>, value: &Value<'_>, count: VfCount) -> Vec<VfRule> {
     let DeValue::Array(values) = value.get_ref() else {
         reader.wrong_type("vf", value, "tables, each headed [[sriov.NAME.vf]]");
         return Vec::new();
@@ -150,10 +69,10 @@ fn rule(reader: &mut Reader<'_>, whole: &Value<'_>, table: &DeTable<'_>, count: 
                 let known = known.map(|state| (state.as_str(), state));
                 rule.settings.link_state = reader.word(name, value, &known);
             }
-            _ => reader.unknown_key(key, "in [[sriov.NAME.vf]]", VF_KEYS),
+            _ => reader.unknown_key(key, "in [[sriov.NAME.vf]]", KEYS),
         }
     }
-    let sets = VF_KEYS.iter().filter(|key| **key != "index");
+    let sets = KEYS.iter().filter(|key| **key != "index");
     if !sets.clone().any(|key| table.contains_key(*key)) {
         let message = "sets nothing".to_owned();
         let keys: Vec<_> = sets.copied().collect();
@@ -350,40 +269,4 @@ fn again(reader: &mut Reader<'_>, value: &Value<'_>, rule: &VfRule, other: &VfRu
     let help = "another [[sriov.NAME.vf]] before it sets that".to_owned();
     reader.error(value.span(), message, Some(help));
     true
-}
-
-/// No two VFs may have the same MAC address, as far as is known without the PF.
-fn unlike(
-    reader: &mut Reader<'_>,
-    name: &Key<'_>,
-    entry: &Sriov,
-    others: &BTreeMap<String, Sriov>,
-) {
-    let Some(count) = entry.vfs.number() else {
-        return;
-    };
-    if let Some(mac) = entry.doubled(count) {
-        let message = format!(
-            "two VFs of sriov `{}` get the MAC address {mac}",
-            name.get_ref()
-        );
-        reader.error(name.span(), message, None);
-    }
-    let macs = |entry: &Sriov, count| {
-        let settings = entry.settings(count).into_values();
-        settings.filter_map(|one| one.mac).collect::<Vec<_>>()
-    };
-    let own = macs(entry, count);
-    for (other, theirs) in others {
-        let Some(count) = theirs.vfs.number() else {
-            continue;
-        };
-        let taken = macs(theirs, count);
-        if let Some(mac) = own.iter().find(|mac| taken.contains(mac)) {
-            let own = name.get_ref();
-            let message = format!("VFs of sriov `{own}` and of sriov `{other}` get {mac}");
-            let help = "a MAC address belongs to one VF".to_owned();
-            reader.error(name.span(), message, Some(help));
-        }
-    }
 }
