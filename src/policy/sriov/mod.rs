@@ -1,8 +1,9 @@
 //! SR-IOV: how many VFs a PF is to have, and what each of them is set to.
 //!
 //! Owns what `[sriov.NAME]` means; `plan` says what of it is to be done to a
-//! host, `settings` what a VF can be set to. Pure.
+//! host, `settings` what a VF can be set to, and `mac` which addresses. Pure.
 
+mod mac;
 mod plan;
 mod settings;
 
@@ -13,8 +14,9 @@ use std::{
 
 pub(crate) use self::plan::plan;
 pub use self::{
+    mac::{Mac, MacRule},
     plan::{PfPlan, SriovPlan, Standing},
-    settings::{LinkState, Mac, MacRule, Rate, Setting, VfRule, VfSettings, Vlan, VlanProtocol},
+    settings::{LinkState, Rate, Setting, VfRule, VfSettings, Vlan, VlanProtocol},
 };
 use super::selector::Selector;
 
