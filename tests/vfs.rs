@@ -265,6 +265,30 @@ fn what_an_earlier_daemon_kept_away_and_nobody_wants_comes_back() {
 }
 
 #[test]
+fn a_pf_whose_interface_is_away_while_its_driver_is_loaded_again_is_not_let_go() {
+    let mut host = Host::new([pf()]);
+    host.start(
+        Vec::new(),
+        "[mapping.vfs]\nmatch = { vf_of = \"enp59s0f0\" }\n",
+    );
+    assert_eq!(host.done(), format!("withhold {PF}"));
+    let names = |host: &mut Host, names: &[&str]| {
+        let function = host.inventory.get_mut(at(PF)).unwrap();
+        function.netdevs = names.iter().map(|&name| name.to_owned()).collect();
+        host.event(Event::Interface(at(PF)));
+    };
+    for interfaces in [&[][..], &["eth0"], &["enp59s0f0"], &["uplink"]] {
+        names(&mut host, interfaces);
+        assert_eq!(host.done(), "", "{interfaces:?}");
+    }
+    // It has another name for good.
+    host.event(Event::Audit);
+    assert_eq!(host.done(), format!("give back {PF}"));
+    names(&mut host, &["enp59s0f0"]);
+    assert_eq!(host.done(), format!("withhold {PF}"));
+}
+
+#[test]
 fn the_host_gets_drivers_for_vfs_that_it_has_back() {
     let mut host = Host::new([pf(), vf()]);
     let released = Noted {

@@ -180,7 +180,8 @@ impl State {
         self.look_at(address, effects);
     }
 
-    pub(super) fn removed(&mut self, address: Address, now: Duration) {
+    pub(super) fn removed(&mut self, address: Address, now: Duration, effects: &mut Vec<Effect>) {
+        self.lost_by_its_pf(address, effects);
         if let Some(inventory) = self.inventory.as_mut() {
             inventory.remove(address);
         }

@@ -140,7 +140,7 @@ impl State {
             return;
         }
         let Some(mut function) = function else {
-            self.removed(address, now);
+            self.removed(address, now, effects);
             return;
         };
         let Some(inventory) = &self.inventory else {

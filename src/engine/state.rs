@@ -186,10 +186,7 @@ impl State {
             Event::Changed(address) => self.changed(address, &mut effects),
             Event::Interface(address) => self.look_at(address, &mut effects),
             Event::Arrived(address) => self.arrived(address, &mut effects),
-            Event::Removed(address) => {
-                self.lost_by_its_pf(address, &mut effects);
-                self.removed(address, now);
-            }
+            Event::Removed(address) => self.removed(address, now, &mut effects),
             Event::Overrun => {
                 effects.push(Effect::Report(Report::Overrun));
                 self.look_again();
@@ -246,6 +243,7 @@ impl State {
             }
             Event::Audit => {
                 self.find_holders(&mut effects);
+                self.withheld.judge_anew();
                 self.withheld.try_again();
                 self.nodes.look_again();
                 self.sriov.look_again();

@@ -24,6 +24,10 @@ pub(super) struct Withheld {
     asked: BTreeMap<Address, bool>,
     /// Of those, the ones that it could not do.
     failed: BTreeSet<Address>,
+    /// Whether those that nobody wants any more are let go. A PF whose driver is
+    /// loaded again has no interface for a while, or not yet that name by which the
+    /// config means it: whoever made VFs then would have native drivers get them.
+    judged_anew: bool,
 }
 
 impl Withheld {
@@ -56,6 +60,12 @@ impl Withheld {
     /// Anything may be new.
     pub(super) fn look_again(&mut self) {
         self.asked.clear();
+        self.judge_anew();
+    }
+
+    /// Those that nobody wants any more are let go.
+    pub(super) fn judge_anew(&mut self) {
+        self.judged_anew = true;
     }
 
     /// What did not work is tried once more.
@@ -80,13 +90,16 @@ impl State {
             return;
         };
         let mut wanted = all_wanted(inventory, policy);
-        for address in released {
-            if let Some(Role::Vf { pf, .. }) = inventory.get(*address).map(|one| &one.role) {
-                wanted.remove(pf);
-            }
-        }
+        let pf_of = |vf: &Address| match inventory.get(*vf)?.role {
+            Role::Vf { pf, .. } => Some(pf),
+            _ => None,
+        };
+        let returned: BTreeSet<_> = released.iter().filter_map(pf_of).collect();
+        wanted.retain(|pf| !returned.contains(pf));
+        let judged_anew = std::mem::take(&mut self.withheld.judged_anew);
         let unwanted = self.withheld.pfs.difference(&wanted);
         let wishes: Vec<_> = unwanted
+            .filter(|pf| judged_anew || returned.contains(pf))
             .map(|pf| (*pf, false))
             .chain(wanted.iter().map(|pf| (*pf, true)))
             .filter(|(pf, withhold)| self.withheld.asked.get(pf) != Some(withhold))
@@ -98,6 +111,8 @@ impl State {
                 self.withheld.asked.insert(pf, withhold);
                 self.flights.start(pf, errand, now);
                 effects.push(Effect::Withhold { pf, withhold });
+            } else {
+                self.withheld.judged_anew |= judged_anew;
             }
         }
     }

@@ -115,6 +115,23 @@ fn a_number_that_somebody_else_sets_heals() {
 }
 
 #[test]
+fn vfs_that_are_seen_to_be_gone_before_it_is_told_are_made_again() {
+    let mut host = Host::new(0);
+    host.start(&all(2));
+    host.done();
+    host.make(0);
+    // Their drivers went first, and the kernel tells nothing of the PF.
+    let vfs = [at(&vf_at(0)), at(&vf_at(1))];
+    host.uevents = vfs
+        .into_iter()
+        .flat_map(|vf| [Event::Changed(vf), Event::Removed(vf)])
+        .collect();
+    host.run(Event::Tick);
+    assert_eq!((host.times("make 2"), host.vfs()), (1, 2));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+}
+
+#[test]
 fn a_reload_of_the_driver_takes_vfs_away_and_they_are_made_again() {
     let mut host = Host::new(0);
     host.start(&all(2));
