@@ -106,6 +106,13 @@ let
               "kvm"
             ];
             mode = "0640";
+            reset_method = [
+              "flr"
+              "bus"
+            ];
+            d3cold = false;
+            power = "on";
+            resize_bar."0" = "8G";
             allow = [
               "storage"
               "network"
@@ -145,6 +152,45 @@ let
           owner = 107;
           group = 78;
         });
+        sriov = {
+          uplink = {
+            description = "the upper port";
+            pf = {
+              netdev = "enp59s0f0";
+            };
+            vfs = 8;
+            autoprobe = false;
+            vf = [
+              {
+                mac.base = "52:54:00:a0:00:00";
+                spoof_check = true;
+              }
+              {
+                index = "0-3";
+                vlan = {
+                  id = 100;
+                  qos = 3;
+                  protocol = "802.1ad";
+                };
+                rate = 1000;
+                link_state = "enable";
+              }
+              {
+                index = 4;
+                vlan = 101;
+                rate = {
+                  min = 100;
+                  max = 200;
+                };
+                trust = true;
+              }
+            ];
+          };
+          disk = {
+            pf = [ { class = "nvme"; } ];
+            vfs = "50%";
+          };
+        };
         settings = {
           protect.match = [ { address = "0000:00:1f.*"; } ];
           proxmox.sync = false;
@@ -197,6 +243,7 @@ let
     in
     !done.success || done.value;
   mapping = keys: { mappings.gpu = { match.id = "10de:2684"; } // keys; };
+  nic = keys: { sriov.nic = { pf.netdev = "enp59s0f0"; vfs = 8; } // keys; };
   # A mapping for each value of that key, in one system: a system takes a second.
   each =
     key: values:
@@ -490,6 +537,18 @@ in
     "another word for power" = wrong (mapping { power = "off"; });
     "a word for d3cold" = wrong (mapping { d3cold = "no"; });
     "libvirt's hook without libvirt" = wrong (mapping { } // { libvirt.enable = true; });
+    "a mapping by an interface of its own" = wrong { mappings.gpu.match.netdev = "enp59s0f0"; };
+    "an entry without pf" = wrong { sriov.nic.vfs = 8; };
+    "an entry without vfs" = wrong { sriov.nic.pf.netdev = "enp59s0f0"; };
+    "an entry of every PF" = wrong (nic { pf = { }; });
+    "a PF by its PF" = wrong (nic { pf.vf_of = "enp59s0f0"; });
+    "too many VFs" = wrong (nic { vfs = 65536; });
+    "a part above all" = wrong (nic { vfs = "101%"; });
+    "no rule for VFs" = wrong (nic { vf = [ ]; });
+    "half a MAC address" = wrong (nic { vf = [ { mac = "52:54:00"; } ]; });
+    "a VLAN too high" = wrong (nic { vf = [ { vlan = 4095; } ]; });
+    "a priority too high" = wrong (nic { vf = [ { vlan = { id = 1; qos = 8; }; } ]; });
+    "a name with a capital, of VFs" = wrong { sriov.NIC = (nic { }).sriov.nic; };
     "a name with a capital" = wrong { mappings.GPU.match.id = "10de:2684"; };
     "a key that options and settings say otherwise" = wrong (
       mapping { take = 1; } // { settings.mapping.gpu.take = 2; }

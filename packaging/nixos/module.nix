@@ -69,21 +69,23 @@ let
     "take"
   ];
 
+  terms = {
+    id = unset id "Vendor and device ID, as `10de:2684`; either half may be `*`.";
+    subsystem = unset id "The same of the subsystem.";
+    class = unset glob "Class by name, as `nvme`, or a glob over its six hex digits.";
+    address = unset glob ''
+      Address, as `0000:3b:00.0`. It changes when a card is added: prefer `path`.
+    '';
+    path = unset glob "The way from the root complex, as `0000:00:01.1/00.0`.";
+    slot = unset glob "The name of the slot, or the firmware's label of the function.";
+    serial = unset glob "The PCIe Device Serial Number.";
+    numa = unset (oneOrMore (types.either types.ints.unsigned (types.enum [ "none" ]))) ''
+      The NUMA node; `"none"` is one that is not known.
+    '';
+    iommu_group = unset (oneOrMore types.ints.unsigned) "The IOMMU group.";
+  };
   selector = types.submodule {
-    options = {
-      id = unset id "Vendor and device ID, as `10de:2684`; either half may be `*`.";
-      subsystem = unset id "The same of the subsystem.";
-      class = unset glob "Class by name, as `nvme`, or a glob over its six hex digits.";
-      address = unset glob ''
-        Address, as `0000:3b:00.0`. It changes when a card is added: prefer `path`.
-      '';
-      path = unset glob "The way from the root complex, as `0000:00:01.1/00.0`.";
-      slot = unset glob "The name of the slot, or the firmware's label of the function.";
-      serial = unset glob "The PCIe Device Serial Number.";
-      numa = unset (oneOrMore (types.either types.ints.unsigned (types.enum [ "none" ]))) ''
-        The NUMA node; `"none"` is one that is not known.
-      '';
-      iommu_group = unset (oneOrMore types.ints.unsigned) "The IOMMU group.";
+    options = terms // {
       vf_of = unset glob "Address or network interface of the PF that it is a VF of.";
       vf = unset (types.either types.ints.unsigned types.nonEmptyStr) ''
         Which VFs of `vf_of`, as `"0,2-7"`.
@@ -96,6 +98,11 @@ let
     };
   };
   selectors = types.either selector (types.nonEmptyListOf selector);
+  pfSelector = types.submodule {
+    options = terms // {
+      netdev = unset glob "The network interface that the PF's own driver makes, as `enp59s0f0`.";
+    };
+  };
 
   guards = [
     "storage"
@@ -215,6 +222,73 @@ let
     };
   };
 
+  mac = types.strMatching "[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}";
+  vf = types.submodule {
+    options = {
+      index = unset (types.either types.ints.u16 types.nonEmptyStr) ''
+        Of which VFs this is, as `"0,2-7"`; of all, if nothing is said.
+      '';
+      mac = unset (types.either mac (
+        types.submodule {
+          options.base = mkOption {
+            type = mac;
+            description = "That of VF 0; the index of each is added.";
+          };
+        }
+      )) "The MAC address; of more than one VF `{ base = ...; }`.";
+      vlan = unset (types.either (types.ints.between 0 4094) (
+        types.submodule {
+          options = {
+            id = mkOption {
+              type = types.ints.between 0 4094;
+              description = "The VLAN, 0 for none.";
+            };
+            qos = unset (types.ints.between 0 7) "Its priority.";
+            protocol = unset (types.enum [
+              "802.1Q"
+              "802.1ad"
+            ]) "The tag.";
+          };
+        }
+      )) "The VLAN that all it sends is put in.";
+      rate = unset (types.either types.ints.u32 (
+        types.submodule {
+          options = {
+            min = unset types.ints.u32 "At least so much, in Mbit/s.";
+            max = unset types.ints.u32 "At most so much; 0 is no limit.";
+          };
+        }
+      )) "The most that it may send, in Mbit/s.";
+      spoof_check = unset types.bool "Whether what it sends must come from its own MAC address.";
+      link_state = unset (types.enum [
+        "auto"
+        "enable"
+        "disable"
+      ]) "What it sees of the link.";
+      trust = unset types.bool "Whether it may change its MAC address and listen to everything.";
+    };
+  };
+
+  sriov = types.submodule {
+    options = {
+      description = unset types.str "For people.";
+      pf = mkOption {
+        type = types.either pfSelector (types.nonEmptyListOf pfSelector);
+        example = {
+          netdev = "enp59s0f0";
+        };
+        description = "Which PFs are meant.";
+      };
+      vfs = mkOption {
+        type = types.either types.ints.u16 (types.strMatching "max|([1-9][0-9]?|100)%");
+        example = "max";
+        description = "How many VFs each of them is to have: a number, `\"max\"`, or a part of that as `\"50%\"`.";
+      };
+      autoprobe = unset types.bool "Whether native drivers may have the VFs.";
+      vf = unset (types.nonEmptyListOf vf) "What the VFs are set to before anybody gets one.";
+    };
+  };
+
   checked =
     file:
     # What cannot run here is checked when the daemon reads it.
@@ -294,6 +368,24 @@ in
       '';
     };
 
+    sriov = mkOption {
+      type = types.attrsOf sriov;
+      default = { };
+      example = literalExpression ''
+        {
+          uplink = {
+            pf = { netdev = "enp59s0f0"; };
+            vfs = 8;
+            vf = [ { index = "0-3"; vlan = 100; } ];
+          };
+        }
+      '';
+      description = ''
+        The PFs that are to have VFs, by names for people. A mapping has the VFs by
+        `vf_of`.
+      '';
+    };
+
     settings = mkOption {
       type = toml.type;
       default = { };
@@ -302,7 +394,8 @@ in
       };
       description = ''
         {file}`/etc/vfio-bindd/config.toml` as it is written, for what has no option here.
-        {option}`services.vfio-bindd.mappings` becomes its `mapping`.
+        {option}`services.vfio-bindd.mappings` becomes its `mapping`, and
+        {option}`services.vfio-bindd.sriov` its `sriov`.
       '';
     };
 
@@ -363,13 +456,20 @@ in
 
   config = mkIf cfg.enable (mkMerge [
     {
-      services.vfio-bindd.settings = mkIf (cfg.mappings != { }) { mapping = said cfg.mappings; };
+      services.vfio-bindd.settings = mkMerge [
+        (mkIf (cfg.mappings != { }) { mapping = said cfg.mappings; })
+        (mkIf (cfg.sriov != { }) { sriov = said cfg.sriov; })
+      ];
 
       assertions =
         map (name: {
           assertion = builtins.match "[a-z][a-z0-9_-]+" name != null;
-          message = "services.vfio-bindd.mappings: `${name}` is no name for a mapping: a lower-case letter, then at least one more of a-z, 0-9, _ and -.";
-        }) (attrNames cfg.mappings)
+          message = "services.vfio-bindd: `${name}` is no name for a mapping or an entry of `sriov`: a lower-case letter, then at least one more of a-z, 0-9, _ and -.";
+        }) (attrNames cfg.mappings ++ attrNames cfg.sriov)
+        ++ map (name: {
+          assertion = !lib.elem { } (map said (lib.toList cfg.sriov.${name}.pf));
+          message = "services.vfio-bindd.sriov.${name}: an empty selector would match every function.";
+        }) (attrNames cfg.sriov)
         ++ map (name: {
           assertion = !lib.elem { } (map said (selectorsOf cfg.mappings.${name}));
           message = "services.vfio-bindd.mappings.${name}: an empty selector would match every function.";
