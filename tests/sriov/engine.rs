@@ -12,7 +12,14 @@ use vfio_bindd::{
     policy::resolve::Held,
 };
 
-use crate::{PF, config, drive::Engine, entry, host::Host, support::at, vf_at};
+use crate::{
+    PF, config,
+    drive::Engine,
+    entry,
+    host::Host,
+    support::{FunctionExt as _, at, up},
+    vf_at,
+};
 
 /// Who wants the VFs, as many as there are to be.
 pub(crate) fn mapping(expect: u16) -> String {
@@ -57,6 +64,20 @@ fn vfs_are_made_once_native_drivers_are_kept_from_them() {
         now: 2,
         wanted: 2,
     }));
+}
+
+#[test]
+fn a_pf_that_is_protected_and_used_by_the_host_makes_vfs_all_the_same() {
+    let mut host = Host::new(0);
+    let pf = host.inventory.get_mut(at(PF)).unwrap();
+    *pf = pf.clone().in_use(up("enp59s0f0"));
+    let protect = "[protect]\nmatch = { address = \"3b:00.0\" }\n";
+    host.start(&format!("{}{protect}", all(2)));
+    assert_eq!(host.vfs(), 2);
+    assert_eq!(host.pf(), (PfState::Ready, ""));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    let pf = host.inventory.get(at(PF)).unwrap();
+    assert_eq!(pf.driver.as_deref(), Some("igb"));
 }
 
 #[test]
