@@ -59,6 +59,8 @@ pub(crate) struct Host {
     /// What the next daemon is told.
     pub(crate) kept: BTreeMap<Address, Unfinished>,
     pub(crate) granted: BTreeMap<u64, Result<Vec<Address>, Unclaimed>>,
+    /// Of each time that VFs were set, whether they were so before.
+    pub(crate) again: Vec<bool>,
     effects: usize,
 }
 
@@ -85,6 +87,7 @@ impl Host {
             reports: Vec::new(),
             kept: BTreeMap::new(),
             granted: BTreeMap::new(),
+            again: Vec::new(),
             effects: 0,
         }
     }
@@ -249,7 +252,13 @@ impl Host {
                 Some(Event::Withholding(*pf, result))
             }
             Effect::MakeVfs { pf, count, .. } => Some(Event::Made(*pf, self.made(*count))),
-            Effect::SettleVfs { pf, settings, .. } => {
+            Effect::SettleVfs {
+                pf,
+                settings,
+                again,
+                ..
+            } => {
+                self.again.push(*again);
                 Some(Event::Settled(*pf, self.settled(settings)))
             }
             Effect::Apply(action) => {

@@ -41,6 +41,7 @@ fn requests() -> [Request; 2] {
     let settle = SettleVfs {
         pf: the_pf(),
         settings: [(0, everything()), (7, VfSettings::default())].into(),
+        again: true,
     };
     [Request::MakeVfs(make), Request::SettleVfs(settle)]
 }

@@ -42,10 +42,20 @@ fn vlan(id: u16) -> Setting {
 }
 
 fn set<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N]) -> Settled {
+    ordered(fake, all, false)
+}
+
+/// The same of VFs that were set so before.
+fn set_again<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N]) -> Settled {
+    ordered(fake, all, true)
+}
+
+fn ordered<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N], again: bool) -> Settled {
     let settings = all.map(|(index, each)| (index, settings(each)));
     let order = SettleVfs {
         pf: the_pf(),
         settings: settings.into(),
+        again,
     };
     fake.look(|look| settle(look, &order))
 }
@@ -108,8 +118,13 @@ fn what_is_read_counts() {
 fn what_a_driver_does_not_tell_is_taken_as_set() {
     let fake = nic(1);
     fake.pf(PF, |pf| pf.untold.extend(["trust"]));
-    let wanted = [Setting::Trust(true)];
+    let wanted = [mac(1), Setting::Trust(true)];
     assert_eq!(set(&fake, [(0, &wanted)]), done([(0, &wanted)], []));
+    // And once.
+    assert_eq!(set_again(&fake, [(0, &wanted)]), done([], []));
+    fake.pf(PF, |pf| pf.settings.get_mut(&0).unwrap().set(mac(2)));
+    let found = set_again(&fake, [(0, &wanted)]);
+    assert_eq!(found, done([(0, &[mac(1)])], []));
 }
 
 #[test]
@@ -227,6 +242,7 @@ fn another_device_is_left_alone_and_one_that_went_is_gone() {
             ..the_pf()
         },
         settings: BTreeMap::from([(0, settings(&[mac(1)]))]),
+        again: false,
     };
     assert_eq!(
         fake.look(|look| settle(look, &order)),

@@ -231,3 +231,17 @@ fn vfs_that_were_there_before_the_daemon_are_looked_at_too() {
     host.go_on();
     assert_eq!(host.mapping().0, MappingState::Bound);
 }
+
+#[test]
+fn it_is_known_what_was_set_as_long_as_these_vfs_are_there() {
+    let mut host = Host::new(0);
+    host.start(&two("0-1"));
+    assert_eq!(host.again.first(), Some(&false));
+    host.again.clear();
+    host.run(Event::Audit);
+    assert_eq!(host.again, [true]);
+    host.again.clear();
+    host.make(0);
+    host.run(Event::Tick);
+    assert_eq!((host.vfs(), host.again.first()), (2, Some(&false)));
+}

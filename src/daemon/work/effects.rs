@@ -106,10 +106,16 @@ impl Work {
                 };
                 self.helpers.send(pf, Asked::MakeVfs(order));
             }
-            Effect::SettleVfs { pf, id, settings } => {
+            Effect::SettleVfs {
+                pf,
+                id,
+                settings,
+                again,
+            } => {
                 let order = SettleVfs {
                     pf: Pf { address: pf, id },
                     settings,
+                    again,
                 };
                 self.helpers.send(pf, Asked::SettleVfs(order));
             }

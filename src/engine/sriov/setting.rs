@@ -25,6 +25,7 @@ impl State {
         if !self.sriov.sets.may_start(address, now) {
             return false;
         }
+        let again = self.sriov.is_settled(address, pf);
         let errand = Errand::SettleVfs(settings.clone());
         if self.looks.is_seen(address) && self.flights.admits(address, &errand) {
             self.sriov.stale.remove(&address);
@@ -34,6 +35,7 @@ impl State {
                 pf: address,
                 id,
                 settings,
+                again,
             });
             return false;
         }

@@ -30,6 +30,9 @@ pub struct SettleVfs {
     pub pf: Pf,
     /// By the VF's index.
     pub settings: BTreeMap<u16, VfSettings>,
+    /// Whether these VFs were set so before: what the driver does not tell is not
+    /// set once more then.
+    pub again: bool,
 }
 
 /// How that ended.
@@ -85,7 +88,9 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
             wrong.insert(*index, "is unknown to the interface of its PF".to_owned());
             continue;
         };
-        let mut differing: Vec<_> = differences(wanted, now).collect();
+        let mut differing: Vec<_> = differences(wanted, now)
+            .filter(|setting| !order.again || is_told(now, setting))
+            .collect();
         let vf = addresses.get(usize::from(*index));
         if let Some(text) = vf.and_then(|vf| held_back(look, *vf, &differing)) {
             wrong.insert(*index, text);
@@ -117,8 +122,7 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
                 .or_insert_with(|| "went while it was set".to_owned());
             continue;
         };
-        let told = |one: &Setting| now.each().any(|now| now.name() == one.name());
-        let differs = differences(wanted, now).find(told);
+        let differs = differences(wanted, now).find(|setting| is_told(now, setting));
         if let Some(setting) = differs {
             let clause = format!("has {now} after {setting} was set");
             wrong.entry(*index).or_insert(clause);
@@ -149,6 +153,11 @@ fn set_one(look: Look<'_>, interface: u32, index: u16, setting: Setting) -> io::
 fn differences(wanted: &VfSettings, now: &VfSettings) -> impl Iterator<Item = Setting> {
     let now: Vec<_> = now.each().collect();
     wanted.each().filter(move |setting| !now.contains(setting))
+}
+
+/// Whether the driver says how it stands with that.
+fn is_told(now: &VfSettings, setting: &Setting) -> bool {
+    now.each().any(|now| now.name() == setting.name())
 }
 
 /// Why nothing is changed under whoever uses the VF.
