@@ -1,5 +1,7 @@
 //! One PF on the bus that is to have VFs.
 
+use std::collections::BTreeMap;
+
 use zbus::interface;
 
 use crate::{engine::snapshot::PfView, pci::address::Address};
@@ -60,5 +62,12 @@ impl Sriov {
     #[zbus(property)]
     fn vfs(&self) -> Vec<String> {
         self.view.vfs.iter().map(ToString::to_string).collect()
+    }
+
+    /// What virtual functions are to be set to, by their index, in words like
+    /// mac 52:54:00:a0:00:00, vlan 100.
+    #[zbus(property)]
+    fn settings(&self) -> &BTreeMap<u16, String> {
+        &self.view.settings
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Pf {
     pub(super) wanted: u16,
     pub(super) total: u16,
     pub(super) vfs: Vec<String>,
+    /// What VFs are to be set to, by index.
+    pub(super) settings: BTreeMap<u16, String>,
 }
 
 /// A mapping's state at one moment, for `watch`.
@@ -227,6 +229,7 @@ impl Client {
                 wanted: take(&mut one, "Wanted")?,
                 total: take(&mut one, "TotalVfs")?,
                 vfs: take(&mut one, "Vfs")?,
+                settings: take(&mut one, "Settings")?,
             };
             pfs.insert(take(&mut one, "Address")?, pf);
         }

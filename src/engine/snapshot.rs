@@ -182,6 +182,8 @@ pub struct PfView {
     pub total: u16,
     /// Those that it has, in the order of their index.
     pub vfs: Vec<Address>,
+    /// What VFs are to be set to, by index.
+    pub settings: BTreeMap<u16, String>,
 }
 
 /// A function as it is published.

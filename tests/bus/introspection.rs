@@ -7,7 +7,7 @@ use vfio_bindd::bus::api::NAME;
 use crate::{
     client::Client,
     private_bus::PrivateBus,
-    service::{Service, bound, snapshot},
+    service::{Service, bound, pf, snapshot},
 };
 
 /// One line per element or line of a comment, without the indentation.
@@ -45,13 +45,16 @@ fn undocumented(interface: &str) -> Vec<&str> {
 async fn the_interfaces_are_what_was_promised() {
     let bus = PrivateBus::start();
     let address = "0000:01:00.0";
-    let _service = Service::start(&bus.address(), snapshot(1, [("nic", bound(&[address]))]));
+    let mut all = snapshot(1, [("nic", bound(&[address]))]);
+    all.pfs = [pf(0)].into();
+    let _service = Service::start(&bus.address(), all);
     let client = Client::served(&bus.address()).await;
     let mut found = String::new();
     for (name, path) in [
         ("Manager", ""),
         ("Mapping", "/mapping/nic"),
         ("Function", "/function/pci_0000_01_00_0"),
+        ("Sriov", "/sriov/pci_0000_3b_00_0"),
     ] {
         let xml = client.introspect(&format!("/org/vfiobindd1{path}")).await;
         let interface = interface(&xml, name);

@@ -10,7 +10,7 @@ use vfio_bindd::{
 use crate::{
     client::{Client, Signals},
     private_bus::PrivateBus,
-    service::{Service, bound, pending, snapshot, view},
+    service::{Service, bound, pending, pf, snapshot, view},
     support::at,
 };
 
@@ -186,6 +186,55 @@ async fn objects_come_and_go_with_what_they_stand_for() {
     assert!(root.contains("pci_0000_02_00_0") && !root.contains("pci_0000_01_00_0"));
 
     world.publish(snapshot(3, [])).await;
+    assert_eq!(world.client.objects().await.len(), 0);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_pf_that_is_to_have_vfs_is_an_object() {
+    let with = |generation, vfs| Snapshot {
+        pfs: [pf(vfs)].into(),
+        ..snapshot(generation, [])
+    };
+    let mut world = World::new(snapshot(1, [])).await;
+    let came = world.publish(with(2, 0)).await;
+    let path = "/sriov/pci_0000_3b_00_0";
+    assert_eq!(
+        came.first().unwrap(),
+        &format!("InterfacesAdded {path} {NAME}.Sriov")
+    );
+    let objects = world.client.objects().await;
+    let properties = &objects[path][&format!("{NAME}.Sriov")];
+    let lines: Vec<_> = properties
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "Address=\"0000:3b:00.0\"",
+            "Driver=\"igb\"",
+            "Name=\"uplink\"",
+            "Reason=\"gets 2 VFs\"",
+            "Settings={uint16 1: \"vlan 100\"}",
+            "State=\"pending\"",
+            "TotalVfs=uint16 7",
+            "Vfs=@as []",
+            "Wanted=uint16 2",
+        ]
+    );
+    let made = world.publish(with(3, 2)).await;
+    assert_eq!(
+        made.first().unwrap(),
+        &format!(
+            "{path} PropertiesChanged Reason=\"\" State=\"ready\" \
+             Vfs=[\"0000:3b:02.0\", \"0000:3b:02.1\"]"
+        )
+    );
+    let gone = world.publish(snapshot(4, [])).await;
+    assert_eq!(
+        gone.first().unwrap(),
+        &format!("InterfacesRemoved {path} {NAME}.Sriov")
+    );
     assert_eq!(world.client.objects().await.len(), 0);
 }
 

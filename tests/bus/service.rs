@@ -21,8 +21,12 @@ use vfio_bindd::{
     },
     engine::{
         claims::Unclaimed,
-        snapshot::{DaemonState, FunctionState, FunctionView, MappingState, MappingView, Snapshot},
+        snapshot::{
+            DaemonState, FunctionState, FunctionView, MappingState, MappingView, PfState, PfView,
+            Snapshot,
+        },
     },
+    pci::address::Address,
 };
 
 use crate::{
@@ -109,6 +113,26 @@ pub(crate) fn bound(addresses: &[&str]) -> MappingView {
 
 pub(crate) fn pending(addresses: &[&str]) -> MappingView {
     view(MappingState::Pending, "is not bound yet", addresses)
+}
+
+/// A PF that is to have two VFs and has so many.
+pub(crate) fn pf(vfs: u16) -> (Address, PfView) {
+    let vf = |index| at(&format!("0000:3b:02.{index}"));
+    let view = PfView {
+        name: "uplink".to_owned(),
+        state: if vfs == 2 {
+            PfState::Ready
+        } else {
+            PfState::Pending
+        },
+        reason: if vfs == 2 { "" } else { "gets 2 VFs" }.to_owned(),
+        driver: Some("igb".to_owned()),
+        wanted: 2,
+        total: 7,
+        vfs: (0..vfs).map(vf).collect(),
+        settings: [(1, "vlan 100".to_owned())].into(),
+    };
+    (at("0000:3b:00.0"), view)
 }
 
 /// A snapshot of these mappings; their functions are what they would be then.

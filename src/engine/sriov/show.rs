@@ -24,6 +24,7 @@ impl View<'_> {
     fn pf(&self, address: Address, pf: &PfPlan) -> PfView {
         let (state, reason) = self.standing(address, pf);
         let function = self.inventory.get(address);
+        let settings = pf.settings.iter();
         PfView {
             name: pf.name.clone(),
             state,
@@ -32,6 +33,9 @@ impl View<'_> {
             wanted: pf.wanted,
             total: pf.total,
             vfs: pf.vfs.clone(),
+            settings: settings
+                .map(|(index, one)| (*index, one.to_string()))
+                .collect(),
         }
     }
 
