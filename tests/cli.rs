@@ -42,6 +42,37 @@ fn functions_are_listed_for_people_and_for_scripts() {
 }
 
 #[test]
+fn a_check_says_what_no_pf_of_this_host_can_do_and_accepts_it() {
+    let tree = host();
+    for (name, value) in [("sriov_totalvfs", "7\n"), ("sriov_numvfs", "0\n")] {
+        fs::write(tree.attribute(NIC, name), value).unwrap();
+    }
+    let entry =
+        |name: &str, pf: &str, vfs: &str| format!("[sriov.{name}]\npf = {{ {pf} }}\nvfs = {vfs}\n");
+    let text = entry("much", "address = \"00:02.0\"", "8")
+        + &entry("plain", "address = \"00:03.0\"", "1")
+        + &entry("absent", "id = \"15b3:1017\"", "\"max\"");
+    let (code, out, err) = ctl(&tree, &["check", &config(&tree, &text)]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.ends_with("ok, 0 mappings, 3 sriov entries\n"), "{out}");
+    let said: Vec<_> = err.lines().collect();
+    assert_eq!(
+        said,
+        [
+            "vfio-bindctl: sriov absent: no function matches its pf; compare pf of \
+             [sriov.absent] with what vfio-bindctl functions shows",
+            "vfio-bindctl: sriov much: 0000:00:02.0 can have at most 7 VFs, and vfs is 8; \
+             change [sriov.much], or what is said here",
+            "vfio-bindctl: sriov plain: 0000:00:03.0 has no SR-IOV; change [sriov.plain], or \
+             what is said here",
+        ]
+    );
+    let fits = entry("fits", "address = \"00:02.0\"", "7");
+    let (code, _, err) = ctl(&tree, &["check", &config(&tree, &fits)]);
+    assert_eq!((code, err.as_str()), (0, ""));
+}
+
+#[test]
 fn a_plan_says_what_would_be_done_and_does_nothing() {
     let tree = host();
     let file = config(&tree, ONE);

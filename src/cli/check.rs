@@ -10,18 +10,25 @@ use serde_json::json;
 use super::{
     commands::{print_json, tell},
     exit::{Exit, Stop},
-    local,
+    local::{self, Host},
 };
 use crate::{
     kernel::{accounts, host::ThisHost},
     policy::{
         config::parse,
-        doctor::{Level, owners},
+        doctor::{Finding, Level, owners, sriov},
+        model::Policy,
+        sriov::{Standing, plan},
     },
 };
 
 /// Reads the files and says what is wrong with them, or nothing.
-pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(), Stop> {
+pub(super) fn run(
+    out: &mut Stdout,
+    file: Option<&Path>,
+    root: &Path,
+    json: bool,
+) -> Result<(), Stop> {
     let sources = local::sources(file)?;
     let result = parse(&sources);
     // Of the config that images are made with.
@@ -33,6 +40,9 @@ pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(
         let found = owners(&config.policy, &|one| accounts::missing(&ThisHost, one));
         let missing = found.iter().filter(|finding| finding.level != Level::Ok);
         missing.for_each(|finding| tell(&format!("mapping {}; {}", finding.text, finding.advice)));
+        for finding in impossible(&config.policy, root) {
+            tell(&format!("sriov {}; {}", finding.text, finding.advice));
+        }
     }
     if json {
         let none = Vec::new();
@@ -74,4 +84,19 @@ pub(super) fn run(out: &mut Stdout, file: Option<&Path>, json: bool) -> Result<(
         count => counts += &format!(", {count} sriov entries"),
     }
     Ok(writeln!(out, "{files}: ok, {counts}")?)
+}
+
+/// What the PFs of this host cannot do, and which there are none of. No mistake
+/// either: the config may be for another host, or a card come later.
+fn impossible(policy: &Policy, root: &Path) -> Vec<Finding> {
+    if policy.sriov.is_empty() {
+        return Vec::new();
+    }
+    let Ok(host) = Host::scan(root) else {
+        return Vec::new();
+    };
+    let mut plan = plan(&host.inventory, policy);
+    plan.pfs
+        .retain(|_, pf| matches!(pf.standing, Standing::Refused(_)));
+    sriov(&plan)
 }

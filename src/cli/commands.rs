@@ -120,7 +120,7 @@ async fn verb(cli: Cli, out: &mut Stdout) -> Result<(), Stop> {
         Verb::Pin { name, host, json } => {
             explain::pin(out, config, root, host.as_deref(), &name, json.json).await
         }
-        Verb::Check { file, json } => check::run(out, file.as_deref().or(config), json.json),
+        Verb::Check { file, json } => check::run(out, file.as_deref().or(config), root, json.json),
         Verb::Doctor { host, json } => {
             doctor::run(out, config, root, host.as_deref(), json.json).await
         }

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-pub use self::owners::owners;
+pub use self::{owners::owners, sriov::sriov};
 
 use self::facts::{HostFacts, Seen};
 use super::plan::Plan;

@@ -1,13 +1,17 @@
 //! PFs that are to have VFs, as the plan has them.
 
 use super::{Case, Finding};
-use crate::policy::sriov::Standing;
+use crate::policy::sriov::{SriovPlan, Standing};
 
 const NAME: &str = "sriov";
 
-/// A line a PF, and one for each entry that no PF matches.
 pub(super) fn all(case: &Case<'_>) -> Vec<Finding> {
-    let plan = &case.plan.sriov;
+    sriov(&case.plan.sriov)
+}
+
+/// A line a PF, and one for each entry that no PF matches.
+#[must_use]
+pub fn sriov(plan: &SriovPlan) -> Vec<Finding> {
     let absent = plan.absent.iter().map(|name| {
         let advice = format!("compare pf of [sriov.{name}] with what vfio-bindctl functions shows");
         Finding::warn(NAME, format!("{name}: no function matches its pf"), advice)
