@@ -2,6 +2,7 @@
 
 use super::clients::nested_qemu_shows;
 use super::held::HOLDER;
+use super::idle::held;
 use super::pf::{Pf, make, vfs};
 use super::{CONFIG, SOON, ensure, fresh, same, wait_resolved};
 use crate::Result;
@@ -122,7 +123,8 @@ fn is_made_and_set(guest: &mut Guest) -> Result<()> {
     is_right(guest, &pf, "after somebody else set one")?;
     is_told(guest, &pf)?;
     let all = vfs(guest, &pf.address)?;
-    nested_qemu_shows(guest, &all[2], VF)?;
+    let vf = all.get(2).ok_or("no third VF")?;
+    nested_qemu_shows(guest, vf, VF)?;
     is_right(guest, &pf, "after a guest")
 }
 
@@ -189,9 +191,7 @@ fn outlives_the_driver(guest: &mut Guest) -> Result<()> {
     fresh(guest, &config(&pf))?;
     is_right(guest, &pf, "before the driver went")?;
     let rounds = if is_full() { 100 } else { 1 };
-    let memory = "awk '/VmRSS/ { print $2 }' \
-                  /proc/$(systemctl show --value --property=MainPID vfio-bindd)/status";
-    let mut resident = Vec::new();
+    let mut half = None;
     for round in 0..rounds {
         guest.ok("modprobe -r igb; modprobe igb")?;
         guest.wait_until(
@@ -202,14 +202,18 @@ fn outlives_the_driver(guest: &mut Guest) -> Result<()> {
             ),
         )?;
         is_right(guest, &pf, &format!("in round {round}"))?;
-        if round % 10 == 9 || round + 1 == rounds {
-            resident.push(guest.ok(memory)?);
+        if rounds > 1 && round == rounds / 2 {
+            half = Some(held(guest)?);
         }
     }
-    guest.figure(format!(
-        "{rounds} reloads of the PF's driver: after each tenth, and the last, {} kB are resident",
-        resident.join(", ")
-    ));
+    if let Some(half) = half {
+        let after = held(guest)?;
+        guest.figure(format!(
+            "{rounds} reloads of the PF's driver: memory {} half-way and {} KiB, files {} and {}",
+            half.memory, after.memory, half.files, after.files
+        ));
+        after.ensure_no_leak(&half)?;
+    }
     // Made anew under us, by hand.
     guest.ok(&format!(
         "cd /sys/bus/pci/devices/{} && echo 0 >sriov_numvfs",
@@ -248,7 +252,7 @@ fn keeps_what_is_used(guest: &mut Guest) -> Result<()> {
     guest.ok("vfio-bindctl resolve vfs --wait 60s")?;
     let four = vfs(guest, &pf.address)?;
     same("how many there are", &four.len().to_string(), "4")?;
-    let used = &four[1];
+    let used = four.get(1).ok_or("no second VF")?;
     guest.ok(&format!(
         "vfio-bindctl claim vfs --owner lab --address {used}"
     ))?;
@@ -456,11 +460,9 @@ fn makes_64(guest: &mut Guest) -> Result<()> {
     );
     guest.write_file(CONFIG, &config)?;
     let own = guest.ok_for(
-        &format!(
-            "start=$(date +%s%N); vfio-bindctl reload
-             vfio-bindctl resolve disks --wait 110s >/dev/null || {{ vfio-bindctl status; exit 1; }}
-             end=$(date +%s%N); echo $(( (end - start) / 1000000 ))"
-        ),
+        "start=$(date +%s%N); vfio-bindctl reload
+         vfio-bindctl resolve disks --wait 110s >/dev/null || { vfio-bindctl status; exit 1; }
+         end=$(date +%s%N); echo $(( (end - start) / 1000000 ))",
         SOON * 6,
     )?;
     same("how many the daemon bound", &guest.ok(count)?, "64")?;

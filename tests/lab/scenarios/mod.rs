@@ -17,6 +17,7 @@ pub(crate) mod foreign;
 pub(crate) mod held;
 pub(crate) mod hosts;
 pub(crate) mod hotplug;
+pub(crate) mod idle;
 pub(crate) mod initramfs;
 pub(crate) mod iommu;
 pub(crate) mod knobs;

@@ -3,6 +3,7 @@
 use std::env;
 use std::time::{Duration, Instant};
 
+use super::idle::{Held, held};
 use super::{ensure, fresh, same};
 use crate::Result;
 use crate::guest::Guest;
@@ -135,41 +136,12 @@ const CYCLE: &str = r#"
             [[ $(readlink /sys/bus/pci/devices/$nic/driver) = */vfio-pci ]] || exit 1
         done
     }
-    pid=$(systemctl show --value --property=MainPID vfio-bindd)
 "#;
 
-/// What the daemon holds when it has nothing to do: memory of its own in KiB, files,
-/// helpers. A helper is kept for ten seconds; whoever starts them (`--helpers`) for a
-/// minute. The memory is what the kernel counts page by page: `VmRSS` of 6.1 lags by
-/// up to 64 pages a thread (`TASK_RSS_EVENTS_THRESH` in `mm/memory.c`).
-const HELD: &str = r#"
-    helpers() { pgrep -fc '[v]fio-bindd --helper '; }
-    for i in $(seq 60); do [ $(helpers) = 0 ] && break; sleep 0.5; done
-    echo $(awk '/^Anonymous/ { print $2 }' /proc/$pid/smaps_rollup) $(ls /proc/$pid/fd | wc -l) \
-        $(helpers)"#;
-
-/// What the daemon holds when idle.
-struct Held {
-    memory: u32,
-    files: u32,
-    helpers: u32,
-}
-
-fn held(guest: &mut Guest, nic: &str, cycles: u32) -> Result<Held> {
-    let command = format!("nic={nic}\n{CYCLE}\ncycle {cycles}\n{HELD}");
-    let text = guest.ok_for(
-        &command,
-        Duration::from_secs(60) + LONG * (cycles / 100 + 1),
-    )?;
-    let numbers: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
-    match numbers[..] {
-        [memory, files, helpers] => Ok(Held {
-            memory,
-            files,
-            helpers,
-        }),
-        _ => Err(format!("no three numbers: {text:?}")),
-    }
+fn cycle(guest: &mut Guest, nic: &str, cycles: u32) -> Result<Held> {
+    let command = format!("nic={nic}\n{CYCLE}\ncycle {cycles}");
+    guest.ok_for(&command, LONG * (cycles / 100 + 1))?;
+    held(guest)
 }
 
 fn cycles(guest: &mut Guest) -> Result<()> {
@@ -180,11 +152,11 @@ fn cycles(guest: &mut Guest) -> Result<()> {
     )?;
     let nic = guest.behind(TWIN_A, 0)?;
     let cpu = "echo $(( $(systemctl show --value --property=CPUUsageNSec vfio-bindd) / 1000000 ))";
-    let before = held(guest, &nic, 20)?;
+    let before = cycle(guest, &nic, 20)?;
     let spent = number(guest, cpu)?;
     let start = Instant::now();
-    let half = held(guest, &nic, rounds / 2)?;
-    let after = held(guest, &nic, rounds - rounds / 2)?;
+    let half = cycle(guest, &nic, rounds / 2)?;
+    let after = cycle(guest, &nic, rounds - rounds / 2)?;
     let seconds = start.elapsed().as_secs_f64();
     let spent = number(guest, cpu)? - spent;
     guest.figure(format!(
@@ -199,13 +171,7 @@ fn cycles(guest: &mut Guest) -> Result<()> {
         after.helpers,
         f64::from(spent) / f64::from(rounds)
     ));
-    // Allocators need some hundred rounds until they ask for nothing more.
-    ensure(after.memory <= half.memory + 256, || {
-        "the daemon's memory still grows: by more than 256 KiB in the second half".to_owned()
-    })?;
-    ensure(after.files <= before.files && after.helpers == 0, || {
-        "files or helpers are left".to_owned()
-    })?;
+    after.ensure_no_leak(&half)?;
     // Idle, it does nothing at all.
     let idle = number(guest, cpu)?;
     guest.ok("sleep 5")?;
