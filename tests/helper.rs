@@ -181,6 +181,7 @@ async fn who_holds_a_function_is_told_by_another_while_one_hangs_at_it() {
         address: ADDRESS.parse().unwrap(),
         before: Handles {
             vfs: Vec::new(),
+            vfs_only: false,
             driver: None,
             nodes: vec![null],
         },

@@ -150,7 +150,15 @@ fn vfs(made: sriov::Made) -> Made {
 
 fn set(settled: sriov::Settled) -> Settled {
     match settled {
-        sriov::Settled::Done { changed, wrong } => Settled::Done { changed, wrong },
+        sriov::Settled::Done {
+            changed,
+            wrong,
+            waiting,
+        } => Settled::Done {
+            changed,
+            wrong,
+            waiting,
+        },
         sriov::Settled::Gone => Settled::Gone,
         sriov::Settled::Failed { text } => Settled::Failed(text),
     }

@@ -198,6 +198,7 @@ mod tests {
     fn control() -> Handles {
         Handles {
             vfs: Vec::new(),
+            vfs_only: false,
             driver: Some("snd_hda_intel".to_owned()),
             nodes: vec![Handle {
                 subsystem: "sound".to_owned(),

@@ -252,8 +252,8 @@ pub enum Effect {
         id: PciId,
         /// By the VF's index.
         settings: BTreeMap<u16, VfSettings>,
-        /// Whether they were set so before, and it is looked whether they still are.
-        again: bool,
+        /// Which of them were set so before, and it is looked whether they still are.
+        again: BTreeSet<u16>,
     },
     /// Have the undo journal forget that the function was given back; answer
     /// with [`Event::Retaken`].

@@ -143,6 +143,20 @@ pub(super) struct Flight {
     asking: bool,
 }
 
+impl Flight {
+    /// What is said of a function that is stuck, a clause that follows the address.
+    pub(super) fn stuck_words(&self) -> String {
+        let mut words = format!("does not come back from {}", self.errand.doing());
+        if let Some(first) = self.holders.first() {
+            words += &format!(": {first}");
+        }
+        if self.holders.len() > 1 {
+            words += &format!(" (and {} more)", self.holders.len() - 1);
+        }
+        words
+    }
+}
+
 /// All errands under way, at most one per function.
 #[derive(Debug, Default)]
 pub(super) struct Flights(BTreeMap<Address, Flight>);
@@ -236,7 +250,10 @@ impl Flights {
     /// Whether a helper has the PF make VFs, so that those that there are may go.
     pub(super) fn is_making_vfs(&self, pf: Address) -> bool {
         let flight = self.0.get(&pf);
-        flight.is_some_and(|one| matches!(one.errand, Errand::MakeVfs(_)))
+        // What an earlier daemon's helper does to a PF that has VFs may be just that.
+        let makes =
+            |flight: &Flight| matches!(flight.errand, Errand::MakeVfs(_) | Errand::Former { .. });
+        flight.is_some_and(makes)
     }
 
     /// Whether a helper writes to the function now, and is not late.

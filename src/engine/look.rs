@@ -5,7 +5,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{event::Effect, report::Report, state::State};
-use crate::pci::{address::Address, function::Function, id::PciId, inventory::Inventory};
+use crate::pci::{
+    address::Address,
+    function::{Function, Role, is_vfio_driver},
+    id::PciId,
+    inventory::Inventory,
+};
 
 /// What is being looked at.
 #[derive(Debug, Default)]
@@ -107,6 +112,9 @@ impl State {
                 match inventory.get_mut(function.address) {
                     Some(new) if new.same_device(function) => {
                         new.inspection.clone_from(&function.inspection);
+                        if is_unbound_vf(function, new) {
+                            self.sriov.unbound(function.address);
+                        }
                         self.stale.insert(function.address);
                     }
                     _ => self.forget(function.address),
@@ -149,6 +157,14 @@ impl State {
         match inventory.get(address) {
             Some(old) if old.same_device(&function) => {
                 function.inspection.clone_from(&old.inspection);
+                if is_unbound_vf(old, &function) {
+                    self.sriov.unbound(address);
+                }
+                // The link to its PF goes before it does itself.
+                if let (Role::Vf { pf, .. }, Role::Plain) = (&old.role, &function.role) {
+                    let pf = *pf;
+                    self.look_at(pf, effects);
+                }
             }
             Some(_) => self.forget(address),
             None => {}
@@ -177,4 +193,11 @@ impl State {
         let function = self.inventory.as_ref()?.get(address)?;
         Some(function.id)
     }
+}
+
+/// Whether a vfio driver went from a VF without another coming. It may be another VF
+/// by now, which the same address and the same IDs do not show.
+fn is_unbound_vf(old: &Function, new: &Function) -> bool {
+    let bound = old.driver.as_deref().is_some_and(is_vfio_driver);
+    matches!(old.role, Role::Vf { .. }) && bound && new.driver.is_none()
 }

@@ -176,13 +176,15 @@ impl State {
         plan.mappings.iter().any(|(name, mapping)| {
             let told = self.snapshot.mappings.get(name);
             let told = told.filter(|told| told.state == MappingState::Bound);
+            let out = self.sitting_out(name, mapping, plan);
             let bound = mapping.verdict == Verdict::Ready
                 && mapping.functions.iter().all(|chosen| chosen.bound)
                 && self.has_nodes(name, mapping, plan)
-                && self.has_settings(mapping, plan)
+                && self.has_settings(mapping, plan, &out)
                 && self.is_tuned(name, mapping, plan);
+            let served = mapping.addresses().filter(|one| !out.contains(one));
             match told {
-                Some(told) if bound => !mapping.addresses().eq(told.addresses.iter().copied()),
+                Some(told) if bound => !served.eq(told.addresses.iter().copied()),
                 told => bound || told.is_some(),
             }
         })
@@ -199,10 +201,24 @@ impl State {
         self.dry_run || !wanted || mapping.addresses().all(are)
     }
 
-    /// Whether those of its functions that are VFs are set as they are to be.
-    fn has_settings(&self, mapping: &MappingPlan, plan: &Plan) -> bool {
+    /// What a mapping does without for now.
+    fn sitting_out(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> BTreeSet<Address> {
+        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
+        match (wanted, &self.inventory) {
+            (Some(wanted), Some(inventory)) if !self.dry_run => {
+                self.sriov
+                    .sitting_out(&plan.sriov, inventory, wanted, mapping)
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Whether those of its functions that are VFs are set as they are to be, but for
+    /// those that it does without.
+    fn has_settings(&self, mapping: &MappingPlan, plan: &Plan, out: &BTreeSet<Address>) -> bool {
         let function = |address| self.inventory.as_ref()?.get(address);
-        let mut vfs = mapping.addresses().filter_map(function);
+        let addresses = mapping.addresses().filter(|one| !out.contains(one));
+        let mut vfs = addresses.filter_map(function);
         self.dry_run
             || vfs.all(|vf| matches!(self.sriov.waits(&self.flights, &plan.sriov, vf), Ok(None)))
     }

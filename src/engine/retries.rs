@@ -68,6 +68,11 @@ impl Retries {
         self.0.clear();
     }
 
+    /// What policy said no to may be tried again at once.
+    pub(super) fn forget_refused(&mut self) {
+        self.0.retain(|_, retry| !retry.refused);
+    }
+
     pub(super) fn keep_only(&mut self, kept: impl Fn(&Address) -> bool) {
         self.0.retain(|address, _| kept(address));
     }

@@ -195,13 +195,13 @@ impl State {
             }
             Event::Rescan => {
                 self.look_again();
-                self.sriov.try_again();
+                self.sriov.ask_again();
                 self.retries.forget_all();
                 self.scan(&mut effects);
             }
             Event::RescanTake => {
                 self.look_again();
-                self.sriov.try_again();
+                self.sriov.ask_again();
                 self.undo.retake();
                 self.retries.forget_all();
                 self.scan(&mut effects);

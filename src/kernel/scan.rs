@@ -32,8 +32,9 @@ pub fn scan_all(sysfs: &(impl Sysfs + ?Sized)) -> io::Result<Inventory> {
     // A PF lists its VFs in order; asking each VF would read them all for each.
     let mut indices = BTreeMap::new();
     for function in inventory.iter() {
-        if let Role::Pf { vfs, .. } = &function.role {
-            indices.extend(vfs.iter().copied().zip(0_u16..));
+        if matches!(function.role, Role::Pf { .. }) {
+            let all = vfs_by_index(sysfs, &function_dir(function.address));
+            indices.extend(all.into_iter().map(|(index, vf)| (vf, index)));
         }
     }
     for (address, place) in indices {
@@ -92,9 +93,9 @@ pub fn scan_function(
     );
     let mut found = function(sysfs, address, &slots)?;
     if let Role::Vf { pf, index } = &mut found.role {
-        let siblings = vfs(sysfs, &function_dir(*pf));
-        let place = siblings.iter().position(|vf| *vf == address);
-        *index = place.and_then(|place| u16::try_from(place).ok());
+        let siblings = vfs_by_index(sysfs, &function_dir(*pf)).into_iter();
+        let mut own = siblings.filter(|(_, vf)| *vf == address);
+        *index = own.next().map(|(index, _)| index);
     }
     Some(found)
 }
@@ -187,16 +188,21 @@ fn role(sysfs: &(impl Sysfs + ?Sized), dir: &str, read: &impl Fn(&str) -> Option
 
 /// What the `virtfnN` links name, in the order of N.
 pub(super) fn vfs(sysfs: &(impl Sysfs + ?Sized), pf: &str) -> Vec<Address> {
+    vfs_by_index(sysfs, pf).into_values().collect()
+}
+
+/// What the `virtfnN` links name, by N. While VFs go, the first ones are missing
+/// (drivers/pci/iov.c, `sriov_del_vfs`, v6.12).
+pub(super) fn vfs_by_index(sysfs: &(impl Sysfs + ?Sized), pf: &str) -> BTreeMap<u16, Address> {
     let names = sysfs.list(pf).unwrap_or_default();
-    let by_index: BTreeMap<u16, Address> = names
+    names
         .iter()
         .filter_map(|name| {
             let index = name.strip_prefix("virtfn")?.parse().ok()?;
             let vf = link_name(sysfs, &format!("{pf}/{name}"))?;
             Some((index, vf.parse().ok()?))
         })
-        .collect();
-    by_index.into_values().collect()
+        .collect()
 }
 
 /// The topological path out of a link like

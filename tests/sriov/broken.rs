@@ -5,10 +5,10 @@ use std::time::Duration;
 use vfio_bindd::engine::{
     event::{Event, Unfinished},
     report::Report,
-    snapshot::{DaemonState, PfState},
+    snapshot::{DaemonState, MappingState, PfState},
 };
 
-use crate::{PF, entry, host::Host, support::at, vf_at};
+use crate::{PF, engine::mapping, entry, host::Host, support::at, vf_at};
 
 #[test]
 fn a_kernel_that_does_not_come_back_is_told_and_not_asked_again() {
@@ -88,6 +88,29 @@ fn what_an_earlier_daemon_began_and_did_not_end_is_begun_again() {
     host.run(Event::Finished(at(PF)));
     assert_eq!((host.times("make 4"), host.vfs()), (1, 4));
     assert_eq!(host.pf(), (PfState::Ready, ""));
+}
+
+#[test]
+fn vfs_that_an_earlier_daemon_is_taking_away_are_nobodys_and_who_holds_them_is_named() {
+    let mut host = Host::new(4);
+    for index in 0..4 {
+        let vf = host.inventory.get_mut(at(&vf_at(index))).unwrap();
+        vf.driver = Some("vfio-pci".to_owned());
+    }
+    let begun = Unfinished {
+        doing: "making 2 VFs".to_owned(),
+        group: None,
+        late: true,
+    };
+    host.run(Event::Unfinished(vec![(at(PF), begun)]));
+    host.start(&entry("2", &mapping(4)));
+    assert_eq!(host.mapping().0, MappingState::Pending);
+    host.claim(1);
+    assert!(host.granted[&1].is_err());
+    let holder = "qemu (pid 7) has /dev/vfio/21 open".to_owned();
+    host.run(Event::Holders(at(PF), vec![holder]));
+    let why = "does not come back from making 2 VFs: qemu (pid 7) has /dev/vfio/21 open";
+    assert_eq!(host.pf(), (PfState::Stuck, why));
 }
 
 #[test]

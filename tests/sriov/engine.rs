@@ -9,6 +9,7 @@ use vfio_bindd::{
         snapshot::{DaemonState, MappingState, PfState},
         state::State,
     },
+    pci::function::Role,
     policy::resolve::Held,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     entry,
     host::Host,
     support::{FunctionExt as _, at, up},
-    vf_at,
+    vf, vf_at,
 };
 
 /// Who wants the VFs, as many as there are to be.
@@ -153,6 +154,20 @@ fn vfs_that_are_seen_to_be_gone_before_it_is_told_are_made_again() {
 }
 
 #[test]
+fn a_vf_that_is_seen_without_its_pf_is_as_good_as_gone() {
+    let mut host = Host::new(0);
+    host.start(&all(1));
+    host.done();
+    host.make(0);
+    host.uevents.clear();
+    // The link to its PF goes before it does, and this is the last that is heard of it.
+    host.inventory
+        .insert(vf(0).with(|one| one.role = Role::Plain));
+    host.run(Event::Changed(at(&vf_at(0))));
+    assert_eq!(host.times("make 1"), 1);
+}
+
+#[test]
 fn a_reload_of_the_driver_takes_vfs_away_and_they_are_made_again() {
     let mut host = Host::new(0);
     host.start(&all(2));
@@ -215,15 +230,17 @@ fn a_driver_that_makes_fewer_is_told_once_and_left_in_peace() {
     let told = host.reports.iter();
     let told = told.filter(|one| matches!(one, Report::VfsMade { now: 3, .. }));
     assert_eq!(told.count(), 1);
-    // Asked for, or where they went.
+    // Nor for the sake of others in the config; but for a rescan, or where they went.
+    host.start(&entry("4", "description = \"others\""));
+    assert_eq!(host.times("make 4"), 1);
     host.run(Event::Rescan);
     assert_eq!(host.times("make 4"), 2);
     host.make(0);
     host.run(Event::Changed(at(PF)));
     assert_eq!((host.times("make 4"), host.vfs()), (3, 3));
     host.grants = 8;
-    host.start(&entry("4", ""));
-    assert_eq!((host.times("make 4"), host.vfs()), (4, 4));
+    host.start(&entry("5", ""));
+    assert_eq!((host.times("make 5"), host.vfs()), (1, 5));
     assert_eq!(host.pf(), (PfState::Ready, ""));
 }
 

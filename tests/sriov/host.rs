@@ -48,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) mute: Option<String>,
     /// VFs that cannot be set as wanted, and why.
     pub(crate) wrong: BTreeMap<u16, String>,
+    /// Why VFs are set when they are free.
+    pub(crate) waiting: BTreeMap<u16, String>,
     /// Whether native drivers cannot be kept from VFs.
     pub(crate) probes: bool,
     /// What is not answered, by its first word in `done`.
@@ -59,8 +61,8 @@ pub(crate) struct Host {
     /// What the next daemon is told.
     pub(crate) kept: BTreeMap<Address, Unfinished>,
     pub(crate) granted: BTreeMap<u64, Result<Vec<Address>, Unclaimed>>,
-    /// Of each time that VFs were set, whether they were so before.
-    pub(crate) again: Vec<bool>,
+    /// Of each time that VFs were set, which were so before.
+    pub(crate) again: Vec<BTreeSet<u16>>,
     effects: usize,
 }
 
@@ -80,6 +82,7 @@ impl Host {
             fails: None,
             mute: None,
             wrong: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             probes: false,
             hang: BTreeSet::new(),
             hanging: Vec::new(),
@@ -227,17 +230,22 @@ impl Host {
         let mut changed = BTreeMap::new();
         for (index, wanted) in settings {
             let set = self.set.get_mut(index).unwrap();
-            if set != wanted && !self.wrong.contains_key(index) {
+            let held = self.wrong.contains_key(index) || self.waiting.contains_key(index);
+            if set != wanted && !held {
                 set.clone_from(wanted);
                 changed.insert(*index, wanted.clone());
             }
         }
-        let wrong = self.wrong.clone().into_iter();
+        let of = |texts: &BTreeMap<u16, String>| {
+            let texts = texts.clone().into_iter();
+            texts
+                .filter(|(index, _)| settings.contains_key(index))
+                .collect()
+        };
         Settled::Done {
             changed,
-            wrong: wrong
-                .filter(|(index, _)| settings.contains_key(index))
-                .collect(),
+            wrong: of(&self.wrong),
+            waiting: of(&self.waiting),
         }
     }
 
@@ -258,7 +266,7 @@ impl Host {
                 again,
                 ..
             } => {
-                self.again.push(*again);
+                self.again.push(again.clone());
                 Some(Event::Settled(*pf, self.settled(settings)))
             }
             Effect::Apply(action) => {

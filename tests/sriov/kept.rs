@@ -112,7 +112,7 @@ fn a_helper_that_finds_one_in_use_is_heard_and_the_rest_goes_on() {
     assert_eq!(host.pf(), (PfState::Refused, why.as_str()));
     assert_eq!(host.mapping().0, MappingState::Bound);
     let set = host.set.values().filter(|one| one.trust == Some(true));
-    assert_eq!(set.count(), 2);
+    assert_eq!(set.count(), 4);
     host.reports.clear();
     host.pass(300);
     assert_eq!(host.reports, [], "it is no news that it stays so");

@@ -41,7 +41,7 @@ fn requests() -> [Request; 2] {
     let settle = SettleVfs {
         pf: the_pf(),
         settings: [(0, everything()), (7, VfSettings::default())].into(),
-        again: true,
+        again: [7].into(),
     };
     [Request::MakeVfs(make), Request::SettleVfs(settle)]
 }
@@ -57,6 +57,7 @@ fn what_is_sent_is_what_arrives() {
     let settled = Settled::Done {
         changed: [(3, everything())].into(),
         wrong: [(4, text.clone())].into(),
+        waiting: [(5, text.clone())].into(),
     };
     let failed = Settled::Failed { text: text.clone() };
     let settled = [settled, failed, Settled::Gone].map(Reply::Settled);
@@ -88,7 +89,11 @@ async fn a_helper_answers_each_with_its_own() {
         let mut reply = timeout(soon, lease.ask(request)).await.unwrap().unwrap();
         // Who keeps a PF from letting its VFs go is found by what is taken down before.
         if matches!(request, Request::MakeVfs(_)) {
-            assert_eq!(reply, Reply::Handles(Handles::default()));
+            let none = Handles {
+                vfs_only: true,
+                ..Handles::default()
+            };
+            assert_eq!(reply, Reply::Handles(none));
             reply = timeout(soon, lease.next()).await.unwrap().unwrap();
         }
         assert_eq!(reply, wanted);

@@ -1,10 +1,14 @@
 //! What is written to set VFs, and what comes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::io::Errno;
 use vfio_bindd::{
-    kernel::sriov::{Pf, SettleVfs, Settled, settle},
+    kernel::{
+        scan::scan_all,
+        sriov::{Pf, SettleVfs, Settled, settle},
+    },
+    pci::function::Role,
     policy::sriov::{Setting, VfSettings, Vlan, VlanProtocol},
 };
 
@@ -42,15 +46,20 @@ fn vlan(id: u16) -> Setting {
 }
 
 fn set<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N]) -> Settled {
-    ordered(fake, all, false)
+    ordered(fake, all, [].into())
 }
 
 /// The same of VFs that were set so before.
 fn set_again<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N]) -> Settled {
-    ordered(fake, all, true)
+    let again = all.iter().map(|(index, _)| *index).collect();
+    ordered(fake, all, again)
 }
 
-fn ordered<const N: usize>(fake: &Fake, all: [(u16, &[Setting]); N], again: bool) -> Settled {
+fn ordered<const N: usize>(
+    fake: &Fake,
+    all: [(u16, &[Setting]); N],
+    again: BTreeSet<u16>,
+) -> Settled {
     let settings = all.map(|(index, each)| (index, settings(each)));
     let order = SettleVfs {
         pf: the_pf(),
@@ -69,6 +78,24 @@ fn done<const N: usize, const M: usize>(
     Settled::Done {
         changed: changed.into(),
         wrong: wrong.into(),
+        waiting: BTreeMap::new(),
+    }
+}
+
+/// The same, with this to be set in the first VF when it is free.
+fn waits<const N: usize>(changed: [(u16, &[Setting]); N], what: &str) -> Settled {
+    let clause = format!(
+        "gets {what} when it is free: {} is in use: qemu-system-x86 (pid 812) has \
+         /dev/vfio/20 open",
+        vf_of(PF, 0)
+    );
+    let Settled::Done { changed, wrong, .. } = done(changed, []) else {
+        unreachable!("it was gone through");
+    };
+    Settled::Done {
+        changed,
+        wrong,
+        waiting: [(0, clause)].into(),
     }
 }
 
@@ -167,23 +194,66 @@ fn whoever_may_not_set_them_says_so() {
 fn what_a_virtual_machine_goes_by_is_not_changed_under_it() {
     let fake = nic(2);
     open(&fake, 0);
-    let wanted = [mac(1), vlan(5), Setting::Trust(true)];
+    let wanted = [mac(1), vlan(5), Setting::SpoofCheck(false)];
     let found = set(&fake, [(0, &wanted), (1, &[mac(2)])]);
-    let text = format!(
-        "gets mac 52:54:00:00:00:01 when it is free: {} is in use: qemu-system-x86 (pid 812) has \
-         /dev/vfio/20 open",
-        vf_of(PF, 0)
-    );
-    let changed = [(0, &[Setting::Trust(true)][..]), (1, &[mac(2)])];
-    assert_eq!(found, done(changed, [(0, text.as_str())]));
+    let changed = [(0, &[Setting::SpoofCheck(false)][..]), (1, &[mac(2)])];
+    assert_eq!(found, waits(changed, "vlan 5"));
     // What is right already is no matter to it.
     assert_eq!(
-        set(&fake, [(0, &[Setting::Trust(true)]), (1, &[mac(2)])]),
+        set(&fake, [(0, &[Setting::SpoofCheck(false)]), (1, &[mac(2)])]),
         done([], [])
     );
     fake.with(|kernel| kernel.open_nodes = Some(Vec::new()));
     let found = set(&fake, [(0, &wanted)]);
     assert_eq!(found, done([(0, &[mac(1), vlan(5)])], []));
+}
+
+#[test]
+fn a_virtual_machine_that_is_only_starting_counts() {
+    let fake = nic(1);
+    open(&fake, 0);
+    // It has the group, and not yet the device.
+    fake.file(&format!("bus/pci/devices/{}/enable", vf_of(PF, 0)), "0\n");
+    let found = set(&fake, [(0, &[mac(1)])]);
+    assert_eq!(found, waits([], "mac 52:54:00:00:00:01"));
+}
+
+#[test]
+fn a_trusted_guest_may_give_itself_another_address() {
+    let fake = nic(1);
+    let wanted = [mac(1), Setting::Trust(true)];
+    set(&fake, [(0, &wanted)]);
+    fake.pf(PF, |pf| pf.settings.get_mut(&0).unwrap().set(mac(9)));
+    open(&fake, 0);
+    assert_eq!(set_again(&fake, [(0, &wanted)]), done([], []));
+    let untrusted = [mac(1), Setting::Trust(false)];
+    let changed = [(0, &[Setting::Trust(false)][..])];
+    let found = set_again(&fake, [(0, &untrusted)]);
+    assert_eq!(found, waits(changed, "mac 52:54:00:00:00:01"));
+    // It is over.
+    fake.with(|kernel| kernel.open_nodes = Some(Vec::new()));
+    let changed = [(0, &[mac(1), Setting::Trust(true)][..])];
+    assert_eq!(set_again(&fake, [(0, &wanted)]), done(changed, []));
+}
+
+#[test]
+fn a_vf_that_is_going_is_not_taken_for_another() {
+    let fake = nic(2);
+    fake.with(|kernel| {
+        kernel
+            .links
+            .remove(&format!("bus/pci/devices/{PF}/virtfn0"))
+    });
+    let found = set(&fake, [(0, &[mac(1)]), (1, &[mac(2)])]);
+    let text = "is unknown to the interface of its PF";
+    assert_eq!(found, done([(1, &[mac(2)])], [(0, text)]));
+    let scanned = scan_all(&fake).unwrap();
+    let vf = scanned.get(vf_of(PF, 1).parse().unwrap()).unwrap();
+    assert!(
+        matches!(vf.role, Role::Vf { index: Some(1), .. }),
+        "{:?}",
+        vf.role
+    );
 }
 
 #[test]
@@ -242,7 +312,7 @@ fn another_device_is_left_alone_and_one_that_went_is_gone() {
             ..the_pf()
         },
         settings: BTreeMap::from([(0, settings(&[mac(1)]))]),
-        again: false,
+        again: BTreeSet::new(),
     };
     assert_eq!(
         fake.look(|look| settle(look, &order)),

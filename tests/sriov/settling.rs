@@ -171,6 +171,7 @@ fn what_was_set_of_vfs_that_went_meanwhile_is_not_counted() {
     let done = vfio_bindd::engine::sriov::Settled::Done {
         changed: [(0, trusted(true))].into(),
         wrong: [].into(),
+        waiting: [].into(),
     };
     host.hanging.clear();
     host.done();
@@ -236,12 +237,91 @@ fn vfs_that_were_there_before_the_daemon_are_looked_at_too() {
 fn it_is_known_what_was_set_as_long_as_these_vfs_are_there() {
     let mut host = Host::new(0);
     host.start(&two("0-1"));
-    assert_eq!(host.again.first(), Some(&false));
+    assert_eq!(host.again.first(), Some(&[].into()));
     host.again.clear();
     host.run(Event::Audit);
-    assert_eq!(host.again, [true]);
+    assert_eq!(host.again, [[0].into()]);
     host.again.clear();
     host.make(0);
     host.run(Event::Tick);
-    assert_eq!((host.vfs(), host.again.first()), (2, Some(&false)));
+    assert_eq!((host.vfs(), host.again.first()), (2, Some(&[].into())));
+}
+
+#[test]
+fn one_that_waits_until_it_is_free_keeps_a_mapping_that_needs_all_and_no_other() {
+    let wait = "gets vlan 5 when it is free: somebody has it";
+    for partial in [false, true] {
+        let mut host = Host::new(0);
+        host.waiting.insert(0, wait.to_owned());
+        let text = two("0-1");
+        host.start(&if partial {
+            text + "partial = true\n"
+        } else {
+            text
+        });
+        let why = format!("has a VF 0 that {wait}");
+        assert_eq!(host.pf(), (PfState::Pending, why.as_str()));
+        let view = &host.snapshot().mappings["vms"];
+        let (first, second) = (at(&vf_at(0)), at(&vf_at(1)));
+        if partial {
+            let why = format!("1 left out: {first} {wait}");
+            assert_eq!((view.state, &view.reason), (MappingState::Bound, &why));
+            assert_eq!(
+                (&view.addresses, &view.beside),
+                (&vec![second], &vec![first])
+            );
+            // Whoever comes gets another one, and then none.
+            host.claim(1);
+            assert_eq!(host.granted[&1], Ok(vec![second]));
+            host.claim(2);
+            let again = &host.granted[&2];
+            assert_eq!(again, &Ok(vec![second]), "the same owner has it");
+        } else {
+            let why = format!("{first} is bound, and {wait}");
+            assert_eq!((view.state, &view.reason), (MappingState::Failed, &why));
+            host.claim(1);
+            assert!(host.granted[&1].is_err());
+        }
+        // It is free: a release has it looked at, at once.
+        host.waiting.clear();
+        host.run(Event::Release {
+            asker: 3,
+            owner: "somebody".to_owned(),
+            uid: 0,
+        });
+        if !partial {
+            host.pass(2);
+        }
+        assert_eq!(host.pf(), (PfState::Ready, ""), "partial {partial}");
+        let view = &host.snapshot().mappings["vms"];
+        assert_eq!((view.state, view.addresses.len()), (MappingState::Bound, 2));
+    }
+}
+
+#[test]
+fn a_number_that_cannot_be_leaves_no_vf_without_its_settings() {
+    let mut host = Host::new(2);
+    let mapping = "[mapping.vms]\nmatch = { vf_of = \"3b:00.0\" }\n";
+    host.start(&entry("9", &(TRUSTED.to_owned() + mapping)));
+    assert_eq!(host.pf().0, PfState::Refused);
+    let (state, why) = host.mapping();
+    assert_eq!(state, MappingState::Failed);
+    assert!(why.contains("can have at most 8 VFs"), "{why}");
+    assert_eq!(host.times("make 9"), 0);
+}
+
+#[test]
+fn a_vf_that_lost_its_driver_may_be_another_and_is_set_anew() {
+    let mut host = Host::new(0);
+    host.start(&two("0-1"));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    host.again.clear();
+    host.hang.insert("bind");
+    let vf = host.inventory.get_mut(at(&vf_at(0))).unwrap();
+    vf.driver = None;
+    host.set.insert(0, VfSettings::default());
+    // What became of it was lost.
+    host.run(Event::Overrun);
+    assert_eq!(host.again, [[].into()]);
+    assert_eq!(host.set[&0], trusted(true));
 }

@@ -174,7 +174,7 @@ impl State {
                 // Of another mapping that has it, too.
                 Some(other) if other.owner == asked.owner => None,
                 Some(other) => Some(format!("{address} is claimed by '{}'", other.owner)),
-                None => self.goes(*address).or_else(|| {
+                None => self.unfit(*address).or_else(|| {
                     let user = users.get(address)?;
                     // Anyone can call itself so; that it is who starts it, only root is.
                     let own = asked.uid == 0 && user.owner.as_ref() == Some(&asked.owner);
@@ -250,6 +250,7 @@ impl State {
         if freed.is_empty() {
             return;
         }
+        self.sriov.freed();
         for claim in freed {
             effects.push(Effect::Report(Report::Unclaimed {
                 mapping: claim.mapping,

@@ -35,14 +35,7 @@ impl View<'_> {
         bound: bool,
     ) -> (FunctionState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
-            let mut reason = format!("does not come back from {}", flight.errand.doing());
-            if let Some(first) = flight.holders.first() {
-                reason += &format!(": {first}");
-            }
-            if flight.holders.len() > 1 {
-                reason += &format!(" (and {} more)", flight.holders.len() - 1);
-            }
-            return (FunctionState::Stuck, reason);
+            return (FunctionState::Stuck, flight.stuck_words());
         }
         if self.undo.is_returning(address) {
             let reason = "is being given back".to_owned();

@@ -124,28 +124,35 @@ impl View<'_> {
         owners: &BTreeMap<Address, String>,
     ) -> MappingView {
         let owner = |address| Some((address, owners.get(&address)?.clone()));
+        let out = self.sitting_out(mapping, plan);
         let (state, reason) = match plan.verdict {
             Verdict::Absent => (MappingState::Absent, plan.reason.clone()),
             Verdict::Refused => (MappingState::Refused, plan.reason.clone()),
-            Verdict::Pending | Verdict::Ready => self.progress(mapping, plan),
+            Verdict::Pending | Verdict::Ready => self.progress(mapping, plan, &out),
             Verdict::Released => self.way_back(plan),
         };
         MappingView {
             description: mapping.description.clone(),
             state,
             reason,
-            addresses: plan.addresses().collect(),
-            beside: beside(plan),
+            addresses: plan.addresses().filter(|one| !out.contains(one)).collect(),
+            beside: beside(plan).union(&out).copied().collect(),
             claims: plan.addresses().filter_map(owner).collect(),
             proxmox: mapping.proxmox.clone(),
         }
     }
 
     /// The worst of what a mapping's functions are at, and the first such one.
-    fn progress(&self, mapping: &Mapping, plan: &MappingPlan) -> (MappingState, String) {
+    fn progress(
+        &self,
+        mapping: &Mapping,
+        plan: &MappingPlan,
+        out: &BTreeSet<Address>,
+    ) -> (MappingState, String) {
         let mut unbound = 0_usize;
         let mut worst = (FunctionState::Bound, String::new());
-        for chosen in &plan.functions {
+        let wanted = plan.functions.iter();
+        for chosen in wanted.filter(|chosen| !out.contains(&chosen.address)) {
             let (state, reason) = self.chosen(mapping, chosen);
             if !chosen.bound {
                 unbound += 1;
@@ -160,6 +167,15 @@ impl View<'_> {
                 match plan.passed_over() {
                     0 => {}
                     count => reasons.push(format!("{count} passed over")),
+                }
+                if let Some(first) = out.first() {
+                    let why = self.inventory.get(*first);
+                    let why = why.and_then(|vf| self.sriov.held_back(&self.plan.sriov, vf));
+                    reasons.push(format!(
+                        "{} left out: {first} {}",
+                        out.len(),
+                        why.unwrap_or_default()
+                    ));
                 }
                 let fell_back = plan.functions.iter().filter(|one| !lesser(one).is_empty());
                 match fell_back.count() {
@@ -217,12 +233,11 @@ impl View<'_> {
 }
 
 /// What a mapping has to do with beside its functions.
-fn beside(plan: &MappingPlan) -> Vec<Address> {
+fn beside(plan: &MappingPlan) -> BTreeSet<Address> {
     let companions = plan.functions.iter().filter(|chosen| chosen.companion);
     let companions = companions.map(|chosen| chosen.address);
     let refused = plan.refusals.iter().map(|refusal| refusal.address);
-    let all: BTreeSet<_> = companions.chain(refused).collect();
-    all.into_iter().collect()
+    companions.chain(refused).collect()
 }
 
 fn rank(state: FunctionState) -> u8 {

@@ -19,8 +19,13 @@ use crate::{
     pci::{
         address::Address,
         function::{Function, Role},
+        inventory::Inventory,
     },
-    policy::sriov::{PfPlan, SriovPlan, Standing, VfSettings},
+    policy::{
+        model::Mapping,
+        plan::MappingPlan,
+        sriov::{PfPlan, SriovPlan, Standing, VfSettings},
+    },
 };
 
 /// How an order to make VFs ended.
@@ -58,6 +63,8 @@ pub enum Settled {
         changed: BTreeMap<u16, VfSettings>,
         /// What is not as it is to be, a clause that follows the VF.
         wrong: BTreeMap<u16, String>,
+        /// What is set when nobody uses the VF any more, such a clause.
+        waiting: BTreeMap<u16, String>,
     },
     /// The PF is not there.
     Gone,
@@ -71,6 +78,16 @@ struct Settlement {
     vfs: Vec<Address>,
     settings: BTreeMap<u16, VfSettings>,
     wrong: BTreeMap<u16, String>,
+    waiting: BTreeMap<u16, String>,
+}
+
+impl Settlement {
+    /// Whether the VF with this index was found, or made, to be as `wanted`.
+    fn is_so(&self, index: u16, wanted: &VfSettings) -> bool {
+        self.settings.get(&index) == Some(wanted)
+            && !self.wrong.contains_key(&index)
+            && !self.waiting.contains_key(&index)
+    }
 }
 
 /// That a PF has another number of VFs than it was asked for, and will not get that.
@@ -142,12 +159,33 @@ impl Sriovs {
         self.stale.extend(self.settled.keys());
     }
 
-    /// What did not work is tried once more, at once.
+    /// What did not work is tried once more, at once; but no driver is asked again for
+    /// a number that it did not grant, which would cost its VFs.
     pub(in crate::engine) fn try_again(&mut self) {
         self.look_again();
-        self.granted.clear();
         self.makes.forget_all();
         self.sets.forget_all();
+    }
+
+    /// The same, and drivers are asked again, too.
+    pub(in crate::engine) fn ask_again(&mut self) {
+        self.try_again();
+        self.granted.clear();
+    }
+
+    /// Somebody is done with what they had: VFs that wait for that may be free.
+    pub(in crate::engine) fn freed(&mut self) {
+        let waits = |pf: &Address| {
+            let known = self.settled.get(pf);
+            known.is_none_or(|known| known.waiting.is_empty())
+        };
+        self.sets.keep_only(waits);
+        self.makes.forget_refused();
+    }
+
+    /// The driver went from a VF. Somebody may have made it anew meanwhile.
+    pub(in crate::engine) fn unbound(&mut self, vf: Address) {
+        self.settled.retain(|_, known| !known.vfs.contains(&vf));
     }
 
     /// Why the PF will not have another number of VFs than it has, if so.
@@ -160,8 +198,67 @@ impl Sriovs {
     fn is_settled(&self, address: Address, pf: &PfPlan) -> bool {
         let known = self.settled.get(&address);
         known.is_some_and(|known| {
-            known.vfs == pf.vfs && known.settings == present(pf) && known.wrong.is_empty()
+            let settled = known.wrong.is_empty() && known.waiting.is_empty();
+            known.vfs == pf.vfs && known.settings == present(pf) && settled
         })
+    }
+
+    /// Which VFs are as they are to be, as far as is known.
+    fn set_before(&self, address: Address, pf: &PfPlan) -> BTreeSet<u16> {
+        let known = self.known(address, pf);
+        let settings = present(pf).into_iter();
+        settings
+            .filter(|(index, wanted)| known.is_some_and(|known| known.is_so(*index, wanted)))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Whether nothing of its VFs is wrong but what waits for them to be free.
+    fn only_waits(&self, address: Address, pf: &PfPlan) -> bool {
+        let known = self.known(address, pf);
+        known.is_some_and(|known| known.wrong.is_empty() && !known.waiting.is_empty())
+    }
+
+    /// What these very VFs were found, or made, to be.
+    fn known(&self, address: Address, pf: &PfPlan) -> Option<&Settlement> {
+        let known = self.settled.get(&address);
+        known.filter(|known| known.vfs == pf.vfs)
+    }
+
+    /// Why a VF that is used is not as it is to be before that is over, a clause; who
+    /// uses it now may go on.
+    pub(in crate::engine) fn held_back(&self, plan: &SriovPlan, vf: &Function) -> Option<&str> {
+        let Role::Vf { pf: address, index } = vf.role else {
+            return None;
+        };
+        let known = self.known(address, plan.pfs.get(&address)?)?;
+        known.waiting.get(&index?).map(String::as_str)
+    }
+
+    /// VFs that a mapping which does without some functions does without for now:
+    /// whoever uses them may go on, and all else is had as before. None if that would
+    /// be all of them.
+    pub(in crate::engine) fn sitting_out(
+        &self,
+        plan: &SriovPlan,
+        inventory: &Inventory,
+        mapping: &Mapping,
+        planned: &MappingPlan,
+    ) -> BTreeSet<Address> {
+        if !mapping.partial {
+            return BTreeSet::new();
+        }
+        let held_back = |address: &Address| {
+            let function = inventory.get(*address);
+            function.is_some_and(|vf| self.held_back(plan, vf).is_some())
+        };
+        let bound = planned.functions.iter().filter(|chosen| chosen.bound);
+        let all = bound.map(|chosen| chosen.address);
+        let out: BTreeSet<_> = all.filter(held_back).collect();
+        if out.len() == planned.functions.len() {
+            return BTreeSet::new();
+        }
+        out
     }
 
     /// What a VF that a mapping has still waits for; `Err` if that did not work.
@@ -175,7 +272,10 @@ impl Sriovs {
             return Ok(None);
         };
         let Some(pf) = plan.pfs.get(&address) else {
-            return Ok(None);
+            let unread = plan.unread.contains(&address);
+            let text =
+                format!("is bound, and the serial number of its PF {address} is not read yet");
+            return Ok(unread.then_some(text));
         };
         // Whoever found them in use looks again from time to time: that is no news to
         // those who have them.
@@ -192,16 +292,13 @@ impl Sriovs {
         if let Standing::Refused(text) = &pf.standing {
             return Err(format!("is bound, and its PF {address} {text}"));
         }
-        let known = self
-            .settled
-            .get(&address)
-            .filter(|known| known.vfs == pf.vfs);
+        let known = self.known(address, pf);
         let (Some(index), Some(wanted)) = (index, wanted) else {
             return Ok(Some("is bound, and its number is not known yet".to_owned()));
         };
         match known {
             Some(known) if known.settings.get(&index) == Some(wanted) => {
-                match known.wrong.get(&index) {
+                match known.wrong.get(&index).or(known.waiting.get(&index)) {
                     None => Ok(None),
                     Some(text) => Err(format!("is bound, and {text}")),
                 }

@@ -25,7 +25,7 @@ impl State {
         if !self.sriov.sets.may_start(address, now) {
             return false;
         }
-        let again = self.sriov.is_settled(address, pf);
+        let again = self.sriov.set_before(address, pf);
         let errand = Errand::SettleVfs(settings.clone());
         if self.looks.is_seen(address) && self.flights.admits(address, &errand) {
             self.sriov.stale.remove(&address);
@@ -58,7 +58,11 @@ impl State {
         let still = self.sriov.setting.remove(&pf);
         let mut trouble = None;
         match settled {
-            Settled::Done { changed, wrong } => {
+            Settled::Done {
+                changed,
+                wrong,
+                waiting,
+            } => {
                 if !changed.is_empty() {
                     effects.push(Effect::Report(Report::VfsSet {
                         pf,
@@ -68,6 +72,7 @@ impl State {
                 }
                 trouble = wrong
                     .iter()
+                    .chain(&waiting)
                     .next()
                     .map(|(index, text)| format!("has a VF {index} that {text}"));
                 if let Some(vfs) = still {
@@ -75,6 +80,7 @@ impl State {
                         vfs,
                         settings,
                         wrong,
+                        waiting,
                     };
                     self.sriov.settled.insert(pf, settlement);
                 }

@@ -1,6 +1,6 @@
 //! What is published of PFs, and of VFs that still wait for their settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::{
@@ -10,7 +10,11 @@ use crate::{
         snapshot::{FunctionState, PfState, PfView},
     },
     pci::address::Address,
-    policy::sriov::{PfPlan, SriovPlan, Standing},
+    policy::{
+        model::Mapping,
+        plan::MappingPlan,
+        sriov::{PfPlan, SriovPlan, Standing},
+    },
 };
 
 impl View<'_> {
@@ -41,8 +45,7 @@ impl View<'_> {
 
     fn standing(&self, address: Address, pf: &PfPlan) -> (PfState, String) {
         if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
-            let reason = format!("does not come back from {}", flight.errand.doing());
-            return (PfState::Stuck, reason);
+            return (PfState::Stuck, flight.stuck_words());
         }
         match &pf.standing {
             Standing::Refused(text) => return (PfState::Refused, text.clone()),
@@ -54,8 +57,11 @@ impl View<'_> {
         }
         let retry = self.sriov.makes.get(address);
         if let Some(retry) = retry.or_else(|| self.sriov.sets.get(address)) {
+            let waits = || self.sriov.only_waits(address, pf);
             let state = if retry.refused {
                 PfState::Refused
+            } else if self.sriov.makes.get(address).is_none() && waits() {
+                PfState::Pending
             } else {
                 PfState::Failed
             };
@@ -87,6 +93,20 @@ impl View<'_> {
             .map(|(address, pf)| format!("sriov {} of {address} is {}", pf.name, pf.state))
             .collect();
         absent.chain(pfs)
+    }
+
+    /// What a mapping does without for now.
+    pub(in crate::engine) fn sitting_out(
+        &self,
+        mapping: &Mapping,
+        planned: &MappingPlan,
+    ) -> BTreeSet<Address> {
+        // A dry run sets nothing.
+        if self.nodes.is_none() {
+            return BTreeSet::new();
+        }
+        let (plan, inventory) = (&self.plan.sriov, self.inventory);
+        self.sriov.sitting_out(plan, inventory, mapping, planned)
     }
 
     /// A function that a mapping has, with what it is set to if it is a VF: nobody is

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::present;
 use crate::{
-    engine::{coldplug::Coldplug, event::Effect, flight::Errand, state::State},
+    engine::{coldplug::Coldplug, event::Effect, state::State},
     pci::{address::Address, function::Role},
     policy::{
         plan::Plan,
@@ -77,15 +77,20 @@ impl State {
         self.settle_vfs(address, pf, settings, now, effects)
     }
 
-    /// Why nobody is to get the function now: as a VF it may be about to go.
-    pub(in crate::engine) fn goes(&self, address: Address) -> Option<String> {
+    /// Why nobody is to get the function now: as a VF it may be about to go, or it is
+    /// not set for whoever comes next.
+    pub(in crate::engine) fn unfit(&self, address: Address) -> Option<String> {
         let function = self.inventory.as_ref()?.get(address)?;
         let Role::Vf { pf, .. } = function.role else {
             return None;
         };
-        let flight = self.flights.get(pf)?;
-        matches!(flight.errand, Errand::MakeVfs(_))
-            .then(|| format!("{address} may go: its PF {pf} is {}", flight.errand.doing()))
+        if self.flights.is_making_vfs(pf) {
+            let flight = self.flights.get(pf)?;
+            let doing = flight.errand.doing();
+            return Some(format!("{address} may go: its PF {pf} is {doing}"));
+        }
+        let text = self.sriov.held_back(&self.snapshot.plan.sriov, function)?;
+        Some(format!("{address} {text}"))
     }
 
     /// A function went: if it was a VF, its PF has it no more, which the kernel tells

@@ -89,16 +89,16 @@ impl Request {
         }
     }
 
-    /// The function from which, or from whose VFs, a driver may be unbound for it.
+    /// The function from which a driver may be unbound for it.
     #[must_use]
     pub fn unbinds(&self) -> Option<Address> {
         match self {
             Self::Apply(order) => order.detach.as_ref().map(|_| order.address),
             Self::Restore(order) => Some(order.address),
-            Self::MakeVfs(order) => Some(order.pf.address),
             Self::Inspect { .. }
             | Self::Tune(_)
             | Self::Withhold { .. }
+            | Self::MakeVfs(_)
             | Self::SettleVfs(_)
             | Self::Holders { .. }
             | Self::Own { .. }

@@ -133,6 +133,10 @@ fn answer_all(mut answers: UnixStream, sysfs: &HostSysfs) -> io::Result<()> {
         if let Some(address) = request.unbinds() {
             say(&mut answers, &Reply::Handles(usage::handles(look, address)))?;
         }
+        if let Request::MakeVfs(order) = &request {
+            let handles = usage::vf_handles(look, order.pf.address);
+            say(&mut answers, &Reply::Handles(handles))?;
+        }
         let reply = match request {
             Request::Inspect { address, wanted } => {
                 Reply::Inspected(inspect(look, address, wanted))

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Changed, Pf, in_use, same};
 use crate::kernel::{
     autoprobe,
-    scan::vfs,
+    scan::vfs_by_index,
     steps::driver,
     sysfs::{Sysfs, function_dir, text},
     usage::{Look, words},
@@ -105,8 +105,7 @@ pub fn make(look: Look<'_>, order: &MakeVfs) -> Made {
 /// What speaks against taking away those that there are, or making others.
 fn objection(look: Look<'_>, order: &MakeVfs, before: u16) -> Option<String> {
     let (sysfs, pf) = (look.sysfs, order.pf.address);
-    let there = vfs(sysfs, &function_dir(pf));
-    for (index, vf) in there.into_iter().enumerate() {
+    for (index, vf) in vfs_by_index(sysfs, &function_dir(pf)) {
         if let Some(clause) = in_use(look, vf) {
             return Some(format!(
                 "keeps its {before} VFs: VF {index}, {vf}, {clause}"

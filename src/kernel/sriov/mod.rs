@@ -13,11 +13,11 @@ pub use self::{
 };
 use super::{
     reservations::reserved,
-    steps::{driver, identity},
-    usage::{Look, usage, users},
+    steps::identity,
+    usage::{Look, usage},
 };
 use crate::{
-    pci::{address::Address, function::is_vfio_driver, id::PciId},
+    pci::{address::Address, id::PciId},
     policy::guard,
 };
 
@@ -50,11 +50,8 @@ fn same(look: Look<'_>, pf: Pf) -> Result<(), Changed> {
 /// Who uses the VF at `address`, a clause that follows it; `None` if nobody does.
 /// What cannot be told counts as used.
 fn in_use(look: Look<'_>, address: Address) -> Option<String> {
-    if driver(look.sysfs, address).is_some_and(|driver| is_vfio_driver(&driver)) {
-        return users(look, &[address])
-            .remove(&address)
-            .map(|user| user.clause);
-    }
+    // A virtual machine may have the group open for long before the device, while its
+    // memory is pinned: it is not enough to ask whether that is enabled.
     let facts = usage(look, address);
     if let Some(fact) = facts.first() {
         return Some(format!("is in use: {}", guard::judge(fact).1));

@@ -1,7 +1,11 @@
 //! Settle: sets VFs as they are to be, over the network interface of their PF, and
 //! looks whether that worked. Only what differs is written.
 
-use std::{collections::BTreeMap, io, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, thread,
+    time::Duration,
+};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -9,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Changed, Pf, in_use, same};
 use crate::{
     kernel::{
-        scan::vfs,
+        scan::vfs_by_index,
         steps::driver,
         sysfs::{Sysfs, function_dir, text},
         usage::{Look, words},
@@ -30,9 +34,9 @@ pub struct SettleVfs {
     pub pf: Pf,
     /// By the VF's index.
     pub settings: BTreeMap<u16, VfSettings>,
-    /// Whether these VFs were set so before: what the driver does not tell is not
-    /// set once more then.
-    pub again: bool,
+    /// Which of them were set so before: what the driver does not tell is not set
+    /// once more then.
+    pub again: BTreeSet<u16>,
 }
 
 /// How that ended.
@@ -45,6 +49,8 @@ pub enum Settled {
         changed: BTreeMap<u16, VfSettings>,
         /// What is not as it is to be, a clause that follows the VF.
         wrong: BTreeMap<u16, String>,
+        /// What is set when nobody uses the VF any more, such a clause.
+        waiting: BTreeMap<u16, String>,
     },
     /// The PF is not there.
     Gone,
@@ -63,14 +69,12 @@ pub fn settle(look: Look<'_>, order: &SettleVfs) -> Settled {
         Ok(()) => {}
     }
     match set_all(look, order) {
-        Ok((changed, wrong)) => Settled::Done { changed, wrong },
+        Ok(done) => done,
         Err(text) => Settled::Failed { text },
     }
 }
 
-type Changes = (BTreeMap<u16, VfSettings>, BTreeMap<u16, String>);
-
-fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
+fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Settled, String> {
     let pf = order.pf.address;
     let interface = interface(look.sysfs, pf).ok_or_else(|| {
         "has no network interface in the host's network namespace, by which its VFs are set"
@@ -80,21 +84,26 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
         let found = look.host.vf_settings(interface);
         found.map_err(|error| format!("does not tell how its VFs are set: {}", words(&error)))
     };
-    let addresses = vfs(look.sysfs, &function_dir(pf));
-    let (mut changed, mut wrong) = (BTreeMap::<u16, VfSettings>::new(), BTreeMap::new());
+    let addresses = vfs_by_index(look.sysfs, &function_dir(pf));
+    let mut changed: BTreeMap<u16, VfSettings> = BTreeMap::new();
+    let (mut wrong, mut waiting) = (BTreeMap::new(), BTreeMap::new());
     let before = read()?;
     for (index, wanted) in &order.settings {
-        let Some(now) = before.get(index) else {
+        let (Some(now), Some(vf)) = (before.get(index), addresses.get(index)) else {
             wrong.insert(*index, "is unknown to the interface of its PF".to_owned());
             continue;
         };
         let mut differing: Vec<_> = differences(wanted, now)
-            .filter(|setting| !order.again || is_told(now, setting))
+            .filter(|setting| !order.again.contains(index) || is_told(now, setting))
             .collect();
-        let vf = addresses.get(usize::from(*index));
-        if let Some(text) = vf.and_then(|vf| held_back(look, *vf, &differing)) {
-            wrong.insert(*index, text);
+        if let Some((setting, clause)) = held_back(look, *vf, &differing) {
             differing.retain(|setting| !setting.disturbs());
+            // Its guest may have given itself another address.
+            let its_own = wanted.trust == Some(true) && matches!(setting, Setting::Mac(_));
+            if !its_own {
+                let text = format!("gets {setting} when it is free: {vf} {clause}");
+                waiting.insert(*index, text);
+            }
         }
         for setting in differing {
             match set_one(look, interface, *index, setting) {
@@ -107,28 +116,30 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Changes, String> {
             }
         }
     }
-    if changed.is_empty() {
-        return Ok((changed, wrong));
-    }
     // What is read counts.
-    let after = read()?;
-    for index in changed.keys() {
-        let Some(wanted) = order.settings.get(index) else {
-            continue;
-        };
+    let after = if changed.is_empty() {
+        BTreeMap::new()
+    } else {
+        read()?
+    };
+    for (index, set) in &changed {
         let Some(now) = after.get(index) else {
             wrong
                 .entry(*index)
                 .or_insert_with(|| "went while it was set".to_owned());
             continue;
         };
-        let differs = differences(wanted, now).find(|setting| is_told(now, setting));
+        let differs = differences(set, now).find(|setting| is_told(now, setting));
         if let Some(setting) = differs {
             let clause = format!("has {now} after {setting} was set");
             wrong.entry(*index).or_insert(clause);
         }
     }
-    Ok((changed, wrong))
+    Ok(Settled::Done {
+        changed,
+        wrong,
+        waiting,
+    })
 }
 
 /// Sets one thing, once the VF is ready for that: drivers say EAGAIN or EBUSY while it
@@ -160,11 +171,11 @@ fn is_told(now: &VfSettings, setting: &Setting) -> bool {
     now.each().any(|now| now.name() == setting.name())
 }
 
-/// Why nothing is changed under whoever uses the VF.
-fn held_back(look: Look<'_>, vf: Address, differing: &[Setting]) -> Option<String> {
-    let setting = differing.iter().find(|setting| setting.disturbs())?;
-    let clause = in_use(look, vf)?;
-    Some(format!("gets {setting} when it is free: {vf} {clause}"))
+/// What is not changed under whoever uses the VF, and who does: the last of what
+/// would disturb them.
+fn held_back(look: Look<'_>, vf: Address, differing: &[Setting]) -> Option<(Setting, String)> {
+    let setting = differing.iter().rfind(|setting| setting.disturbs())?;
+    Some((*setting, in_use(look, vf)?))
 }
 
 /// The index of the PF's network interface: of the one for its first port, should

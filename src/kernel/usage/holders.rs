@@ -34,6 +34,9 @@ pub struct Handles {
     /// Its VFs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vfs: Vec<Address>,
+    /// Whether it is these alone that go, so that its own nodes are not among them.
+    #[serde(default)]
+    pub vfs_only: bool,
 }
 
 /// A node that can be open.
@@ -62,16 +65,30 @@ pub fn handles(look: Look<'_>, address: Address) -> Handles {
     let own = below(look.sysfs, &dir).unwrap_or_default();
     *look.tables.below.borrow_mut() = Some((address, own.clone()));
     let mut nodes = nodes_of(look, &dir, own);
-    let vfs = vfs(look.sysfs, &dir);
-    for vf in &vfs {
-        let dir = function_dir(*vf);
-        let own = below(look.sysfs, &dir).unwrap_or_default();
-        nodes.extend(nodes_of(look, &dir, own));
-    }
+    let vfs = vf_handles(look, address);
+    nodes.extend(vfs.nodes);
     Handles {
         driver: link_name(look.sysfs, &format!("{dir}/driver")),
         nodes,
+        vfs: vfs.vfs,
+        vfs_only: false,
+    }
+}
+
+/// The same of the VFs of the PF at `address`, which stays itself.
+#[must_use]
+pub fn vf_handles(look: Look<'_>, address: Address) -> Handles {
+    let vfs = vfs(look.sysfs, &function_dir(address));
+    let nodes = vfs.iter().flat_map(|vf| {
+        let dir = function_dir(*vf);
+        let own = below(look.sysfs, &dir).unwrap_or_default();
+        nodes_of(look, &dir, own)
+    });
+    Handles {
+        driver: None,
+        nodes: nodes.collect(),
         vfs,
+        vfs_only: true,
     }
 }
 
@@ -105,10 +122,13 @@ pub fn holders(look: Look<'_>, address: Address, before: &Handles) -> Vec<Fact> 
 }
 
 fn found(look: Look<'_>, address: Address, before: &Handles) -> Result<Vec<Fact>, Fact> {
-    let now = handles(look, address);
+    let now = if before.vfs_only {
+        vf_handles(look, address)
+    } else {
+        handles(look, address)
+    };
     let vfs: BTreeSet<_> = before.vfs.iter().chain(&now.vfs).copied().collect();
-    let vfs: Vec<_> = vfs.into_iter().map(|vf| (vf, function_dir(vf))).collect();
-    let functions = [address].into_iter().chain(vfs.iter().map(|(vf, _)| *vf));
+    let functions = [address].into_iter().chain(vfs.iter().copied());
     let functions: Vec<_> = functions.map(|function| function.to_string()).collect();
     let driver = before.driver.as_ref().or(now.driver.as_ref());
     let mut facts = Vec::new();
@@ -132,7 +152,7 @@ fn found(look: Look<'_>, address: Address, before: &Handles) -> Result<Vec<Fact>
         }
         _ => {}
     }
-    for (_, dir) in vfs {
+    for dir in vfs.into_iter().map(function_dir) {
         let driver = link_name(look.sysfs, &format!("{dir}/driver"));
         if driver.is_some_and(|driver| is_vfio_driver(&driver)) {
             facts.extend(without_node(look, &dir));

@@ -21,7 +21,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 
 use self::below::{Device, below};
-pub use self::holders::{Handle, Handles, handles, holders};
+pub use self::holders::{Handle, Handles, handles, holders, vf_handles};
 use super::{
     host::Host,
     reservations,

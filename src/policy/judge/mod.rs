@@ -207,7 +207,7 @@ impl<'a> Judge<'a> {
 
     /// Whether its own VFs are wanted of it, which takes its native driver.
     fn parents(&self, address: Address) -> Option<Objection> {
-        let pf = self.sriov.pfs.get(&address).filter(|pf| pf.wanted > 0)?;
+        let pf = self.sriov.pfs.get(&address).filter(|pf| pf.stays)?;
         let text = format!(
             "is the PF of [sriov.{}], and would make no VFs under a vfio driver",
             pf.name

@@ -52,6 +52,10 @@ pub struct PfPlan {
     pub wanted: u16,
     /// How many it can have.
     pub total: u16,
+    /// Whether it stays with the host, which makes VFs by it: unless it is said that
+    /// there are to be none.
+    #[serde(skip)]
+    pub stays: bool,
     /// Those that it has, in the order of their index.
     pub vfs: Vec<Address>,
     /// Whether the kernel gives new VFs to native drivers.
@@ -164,7 +168,9 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
     let wanted = wanted.unwrap_or_default();
     PfPlan {
         name: name.to_owned(),
-        settings: entry.settings(wanted),
+        // Those that there are wait for theirs, whatever becomes of the number.
+        settings: entry.settings(wanted.max(has)),
+        stays: entry.vfs.number() != Some(0),
         standing,
         wanted,
         total,
