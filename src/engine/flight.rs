@@ -97,6 +97,15 @@ impl Errand {
         )
     }
 
+    /// Whether it has a PF make VFs, which an earlier daemon's is known by its words to.
+    fn makes_vfs(&self) -> bool {
+        match self {
+            Self::MakeVfs(_) => true,
+            Self::Former { doing, .. } => doing.starts_with("making ") && doing.ends_with(" VFs"),
+            _ => false,
+        }
+    }
+
     /// What a helper does, for "does not come back from ...".
     pub(super) fn doing(&self) -> String {
         match self {
@@ -250,10 +259,7 @@ impl Flights {
     /// Whether a helper has the PF make VFs, so that those that there are may go.
     pub(super) fn is_making_vfs(&self, pf: Address) -> bool {
         let flight = self.0.get(&pf);
-        // What an earlier daemon's helper does to a PF that has VFs may be just that.
-        let makes =
-            |flight: &Flight| matches!(flight.errand, Errand::MakeVfs(_) | Errand::Former { .. });
-        flight.is_some_and(makes)
+        flight.is_some_and(|flight| flight.errand.makes_vfs())
     }
 
     /// Whether a helper writes to the function now, and is not late.

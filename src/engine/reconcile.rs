@@ -179,9 +179,9 @@ impl State {
             let out = self.sitting_out(name, mapping, plan);
             let bound = mapping.verdict == Verdict::Ready
                 && mapping.functions.iter().all(|chosen| chosen.bound)
-                && self.has_nodes(name, mapping, plan)
+                && self.has_nodes(name, mapping, plan, &out)
                 && self.has_settings(mapping, plan, &out)
-                && self.is_tuned(name, mapping, plan);
+                && self.is_tuned(name, mapping, plan, &out);
             let served = mapping.addresses().filter(|one| !out.contains(one));
             match told {
                 Some(told) if bound => !served.eq(told.addresses.iter().copied()),
@@ -191,14 +191,21 @@ impl State {
     }
 
     /// Whether those who are to open the nodes of a mapping that is bound can.
-    fn has_nodes(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> bool {
+    fn has_nodes(
+        &self,
+        name: &str,
+        mapping: &MappingPlan,
+        plan: &Plan,
+        out: &BTreeSet<Address>,
+    ) -> bool {
         let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
         let wanted = wanted.is_some_and(|wanted| !wanted.ownership.is_empty());
         let are = |address| {
             let wish = plan.nodes.get(&address);
             wish.is_none_or(|wish| self.nodes.are(address, wish))
         };
-        self.dry_run || !wanted || mapping.addresses().all(are)
+        let mut served = mapping.addresses().filter(|one| !out.contains(one));
+        self.dry_run || !wanted || served.all(are)
     }
 
     /// What a mapping does without for now.
@@ -224,14 +231,21 @@ impl State {
     }
 
     /// Whether the settings of a mapping that is bound are what they are to be.
-    fn is_tuned(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> bool {
+    fn is_tuned(
+        &self,
+        name: &str,
+        mapping: &MappingPlan,
+        plan: &Plan,
+        out: &BTreeSet<Address>,
+    ) -> bool {
         let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
         let wanted = wanted.is_some_and(|wanted| !wanted.knobs.is_empty());
         let are = |address| {
             let wish = plan.knobs.get(&address);
             wish.is_none_or(|wish| self.tuning.are(address, wish))
         };
-        self.dry_run || !wanted || mapping.addresses().all(are)
+        let mut served = mapping.addresses().filter(|one| !out.contains(one));
+        self.dry_run || !wanted || served.all(are)
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

@@ -68,9 +68,13 @@ impl Retries {
         self.0.clear();
     }
 
-    /// What policy said no to may be tried again at once.
-    pub(super) fn forget_refused(&mut self) {
-        self.0.retain(|_, retry| !retry.refused);
+    /// Has these tried again at once; that they failed, and how often, is still known.
+    pub(super) fn hurry(&mut self, which: impl Fn(Address, &Retry) -> bool) {
+        for (address, retry) in &mut self.0 {
+            if which(*address, retry) {
+                retry.at = Duration::ZERO;
+            }
+        }
     }
 
     pub(super) fn keep_only(&mut self, kept: impl Fn(&Address) -> bool) {

@@ -111,7 +111,7 @@ impl State {
                 self.withheld.asked.insert(pf, withhold);
                 self.flights.start(pf, errand, now);
                 effects.push(Effect::Withhold { pf, withhold });
-            } else {
+            } else if !withhold {
                 self.withheld.judged_anew |= judged_anew;
             }
         }

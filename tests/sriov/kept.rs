@@ -126,6 +126,29 @@ fn a_helper_that_finds_one_in_use_is_heard_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_release_has_it_looked_at_again_without_a_word_to_the_others() {
+    let mut host = Host::new(4);
+    host.refuses = Some("keeps its 4 VFs: VF 0 is in use".to_owned());
+    host.start(&entry("2", &mapping(4)));
+    host.claim(1);
+    assert!(host.granted[&1].is_ok());
+    host.hang.insert("make");
+    host.done();
+    host.reports.clear();
+    host.run(Event::Release {
+        asker: 2,
+        owner: "somebody".to_owned(),
+        uid: 0,
+    });
+    assert_eq!(host.times("make 2"), 1);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    host.go_on();
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    let told = |one: &Report| matches!(one, Report::VfsNotMade { .. } | Report::Mapping { .. });
+    assert!(!host.reports.iter().any(told), "{:?}", host.reports);
+}
+
+#[test]
 fn what_is_under_way_at_a_vf_is_waited_for() {
     let mut host = Host::new(2);
     host.hang.insert("bind");

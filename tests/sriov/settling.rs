@@ -2,6 +2,7 @@
 
 use vfio_bindd::{
     engine::{
+        claims::Unclaimed,
         event::Event,
         report::Report,
         snapshot::{DaemonState, FunctionState, MappingState, PfState},
@@ -324,4 +325,49 @@ fn a_vf_that_lost_its_driver_may_be_another_and_is_set_anew() {
     host.run(Event::Overrun);
     assert_eq!(host.again, [[].into()]);
     assert_eq!(host.set[&0], trusted(true));
+}
+
+#[test]
+fn one_that_lost_its_driver_is_no_news_of_the_others() {
+    let wait = "gets vlan 5 when it is free: somebody has it";
+    let mut host = Host::new(0);
+    host.waiting.insert(0, wait.to_owned());
+    let mappings = "[mapping.vms]\nmatch = { vf_of = \"3b:00.0\", vf = \"0-1\" }\n\
+                    partial = true\n\
+                    [mapping.other]\nmatch = { vf_of = \"3b:00.0\", vf = 2 }\n";
+    host.start(&entry(
+        "3",
+        &format!("[[sriov.nics.vf]]\ntrust = true\n{mappings}"),
+    ));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    host.hang.extend(["bind", "set"]);
+    host.inventory.get_mut(at(&vf_at(2))).unwrap().driver = None;
+    host.run(Event::Changed(at(&vf_at(2))));
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    let view = &host.snapshot().mappings["vms"];
+    assert_eq!(view.addresses, [at(&vf_at(1))]);
+    assert_eq!(
+        host.snapshot().mappings["other"].state,
+        MappingState::Pending
+    );
+    host.go_on();
+    assert_eq!(host.snapshot().mappings["other"].state, MappingState::Bound);
+}
+
+#[test]
+fn an_owner_does_not_get_its_vf_again_before_it_is_set() {
+    let mut host = Host::new(0);
+    host.start(&(two("0-1") + "partial = true\n"));
+    host.claim(1);
+    assert_eq!(host.granted[&1], Ok(vec![at(&vf_at(0))]));
+    let wait = "gets vlan 5 when it is free: somebody has it";
+    host.waiting.insert(0, wait.to_owned());
+    host.set.insert(0, VfSettings::default());
+    host.run(Event::Audit);
+    assert_eq!(host.mapping().0, MappingState::Bound);
+    host.claim(2);
+    let Err(Unclaimed::NoneFree(why)) = &host.granted[&2] else {
+        unreachable!("{:?}", host.granted);
+    };
+    assert_eq!(why, &format!("{} {wait}", vf_at(0)));
 }

@@ -31,6 +31,7 @@ use crate::{
     policy::{
         model::{Extent, Mapping},
         placement::Preference,
+        plan::MappingPlan,
     },
 };
 
@@ -129,8 +130,8 @@ impl State {
             };
             let result = granted.map(|granted| {
                 // What came with its IOMMU group only is nobody's to pass on.
-                let view = self.snapshot.mappings.get(&granted.mapping);
-                let wanted = view.iter().flat_map(|view| &view.addresses).copied();
+                let plan = self.snapshot.plan.mappings.get(&granted.mapping);
+                let wanted = plan.into_iter().flat_map(MappingPlan::addresses);
                 let wanted = wanted.filter(|address| granted.addresses.contains(address));
                 let addresses = wanted.collect();
                 if !before.contains(&granted) {
@@ -168,6 +169,15 @@ impl State {
         let units = self.units_of(&asked.mapping, inventory);
         let own = self.claims.book.of(&asked.owner, &asked.mapping);
         let is_own = |address: &Address| own.is_some_and(|own| own.addresses.contains(address));
+        // It is between two uses, and is set before the next one.
+        let mut owned = own.iter().flat_map(|own| &own.addresses);
+        let unset = owned.find_map(|address| {
+            let idle = !users.contains_key(address);
+            self.unset(*address).filter(|_| idle)
+        });
+        if let Some(text) = unset {
+            return Err(Unclaimed::NoneFree(text));
+        }
         let taken = |unit: &Unit<'_>| {
             let mut addresses = unit.addresses.iter().filter(|address| !is_own(address));
             addresses.find_map(|address| match self.claims.book.holder(*address) {

@@ -175,17 +175,27 @@ impl Sriovs {
 
     /// Somebody is done with what they had: VFs that wait for that may be free.
     pub(in crate::engine) fn freed(&mut self) {
-        let waits = |pf: &Address| {
-            let known = self.settled.get(pf);
-            known.is_none_or(|known| known.waiting.is_empty())
+        let waits = |pf| {
+            let known = self.settled.get(&pf);
+            known.is_some_and(|known| !known.waiting.is_empty())
         };
-        self.sets.keep_only(waits);
-        self.makes.forget_refused();
+        self.sets.hurry(|pf, _| waits(pf));
+        self.makes.hurry(|_, retry| retry.refused);
     }
 
-    /// The driver went from a VF. Somebody may have made it anew meanwhile.
+    /// The driver went from a VF. Somebody may have made it anew meanwhile; of the
+    /// others nothing is new.
     pub(in crate::engine) fn unbound(&mut self, vf: Address) {
-        self.settled.retain(|_, known| !known.vfs.contains(&vf));
+        self.setting.retain(|_, vfs| !vfs.contains(&vf));
+        for (pf, known) in &mut self.settled {
+            let place = known.vfs.iter().position(|one| *one == vf);
+            if let Some(index) = place.and_then(|place| u16::try_from(place).ok()) {
+                known.settings.remove(&index);
+                known.wrong.remove(&index);
+                known.waiting.remove(&index);
+                self.sets.hurry(|one, _| one == *pf);
+            }
+        }
     }
 
     /// Why the PF will not have another number of VFs than it has, if so.
@@ -255,7 +265,7 @@ impl Sriovs {
         let bound = planned.functions.iter().filter(|chosen| chosen.bound);
         let all = bound.map(|chosen| chosen.address);
         let out: BTreeSet<_> = all.filter(held_back).collect();
-        if out.len() == planned.functions.len() {
+        if planned.addresses().all(|one| out.contains(&one)) {
             return BTreeSet::new();
         }
         out

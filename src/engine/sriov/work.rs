@@ -89,6 +89,12 @@ impl State {
             let doing = flight.errand.doing();
             return Some(format!("{address} may go: its PF {pf} is {doing}"));
         }
+        self.unset(address)
+    }
+
+    /// Why the function is not as whoever comes next is to find it, if it is a VF.
+    pub(in crate::engine) fn unset(&self, address: Address) -> Option<String> {
+        let function = self.inventory.as_ref()?.get(address)?;
         let text = self.sriov.held_back(&self.snapshot.plan.sriov, function)?;
         Some(format!("{address} {text}"))
     }

@@ -98,12 +98,8 @@ fn set_all(look: Look<'_>, order: &SettleVfs) -> Result<Settled, String> {
             .collect();
         if let Some((setting, clause)) = held_back(look, *vf, &differing) {
             differing.retain(|setting| !setting.disturbs());
-            // Its guest may have given itself another address.
-            let its_own = wanted.trust == Some(true) && matches!(setting, Setting::Mac(_));
-            if !its_own {
-                let text = format!("gets {setting} when it is free: {vf} {clause}");
-                waiting.insert(*index, text);
-            }
+            let text = format!("gets {setting} when it is free: {vf} {clause}");
+            waiting.insert(*index, text);
         }
         for setting in differing {
             match set_one(look, interface, *index, setting) {

@@ -35,7 +35,7 @@ pub struct Handles {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vfs: Vec<Address>,
     /// Whether it is these alone that go, so that its own nodes are not among them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vfs_only: bool,
 }
 

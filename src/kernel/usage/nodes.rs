@@ -203,7 +203,7 @@ fn vfio_found(look: Look<'_>, dir: &str) -> Result<Vec<Fact>, Fact> {
                 process,
             }),
             Some(_) => {}
-            None if has_vfio_node(look, open, &process) => {}
+            None if has_vfio_node(look, open, &process) || is_vfio_idle(look, dir) => {}
             None => facts.push(Fact::Unchecked {
                 text: format!("{process} has a vfio device open, and nobody can tell which"),
             }),

@@ -170,7 +170,7 @@ fn pf(name: &str, entry: &Sriov, function: &Function, others: &[&str]) -> PfPlan
         name: name.to_owned(),
         // Those that there are wait for theirs, whatever becomes of the number.
         settings: entry.settings(wanted.max(has)),
-        stays: entry.vfs.number() != Some(0),
+        stays: matches!(function.role, Role::Pf { .. }) && entry.vfs.number() != Some(0),
         standing,
         wanted,
         total,
@@ -201,7 +201,8 @@ fn part_addresses(pfs: &mut BTreeMap<Address, PfPlan>) {
         }
         let macs: Vec<_> = pf
             .settings
-            .iter()
+            // Others are about to go.
+            .range(..pf.wanted)
             .filter_map(|(index, settings)| Some((settings.mac?, *index)))
             .collect();
         let doubled = macs
