@@ -17,6 +17,7 @@ mod reconcile;
 pub mod report;
 pub mod restore;
 mod retries;
+mod served;
 pub mod snapshot;
 pub mod sriov;
 pub mod state;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     pci::{address::Address, function::is_vfio_driver, inventory::Inventory},
     policy::{
-        plan::{MappingPlan, Plan, Verdict, plan_around},
+        plan::{Plan, Verdict, plan_around},
         resolve::Held,
     },
 };
@@ -168,84 +168,6 @@ impl State {
             }
         }
         waits
-    }
-
-    /// Whether a mapping is bound by now, no longer, or to others, and it was not
-    /// told. Whoever starts a guest must not get what is gone.
-    fn turns(&self, plan: &Plan) -> bool {
-        plan.mappings.iter().any(|(name, mapping)| {
-            let told = self.snapshot.mappings.get(name);
-            let told = told.filter(|told| told.state == MappingState::Bound);
-            let out = self.sitting_out(name, mapping, plan);
-            let bound = mapping.verdict == Verdict::Ready
-                && mapping.functions.iter().all(|chosen| chosen.bound)
-                && self.has_nodes(name, mapping, plan, &out)
-                && self.has_settings(mapping, plan, &out)
-                && self.is_tuned(name, mapping, plan, &out);
-            let served = mapping.addresses().filter(|one| !out.contains(one));
-            match told {
-                Some(told) if bound => !served.eq(told.addresses.iter().copied()),
-                told => bound || told.is_some(),
-            }
-        })
-    }
-
-    /// Whether those who are to open the nodes of a mapping that is bound can.
-    fn has_nodes(
-        &self,
-        name: &str,
-        mapping: &MappingPlan,
-        plan: &Plan,
-        out: &BTreeSet<Address>,
-    ) -> bool {
-        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
-        let wanted = wanted.is_some_and(|wanted| !wanted.ownership.is_empty());
-        let are = |address| {
-            let wish = plan.nodes.get(&address);
-            wish.is_none_or(|wish| self.nodes.are(address, wish))
-        };
-        let mut served = mapping.addresses().filter(|one| !out.contains(one));
-        self.dry_run || !wanted || served.all(are)
-    }
-
-    /// What a mapping does without for now.
-    fn sitting_out(&self, name: &str, mapping: &MappingPlan, plan: &Plan) -> BTreeSet<Address> {
-        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
-        match (wanted, &self.inventory) {
-            (Some(wanted), Some(inventory)) if !self.dry_run => {
-                self.sriov
-                    .sitting_out(&plan.sriov, inventory, wanted, mapping)
-            }
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// Whether those of its functions that are VFs are set as they are to be, but for
-    /// those that it does without.
-    fn has_settings(&self, mapping: &MappingPlan, plan: &Plan, out: &BTreeSet<Address>) -> bool {
-        let function = |address| self.inventory.as_ref()?.get(address);
-        let addresses = mapping.addresses().filter(|one| !out.contains(one));
-        let mut vfs = addresses.filter_map(function);
-        self.dry_run
-            || vfs.all(|vf| matches!(self.sriov.waits(&self.flights, &plan.sriov, vf), Ok(None)))
-    }
-
-    /// Whether the settings of a mapping that is bound are what they are to be.
-    fn is_tuned(
-        &self,
-        name: &str,
-        mapping: &MappingPlan,
-        plan: &Plan,
-        out: &BTreeSet<Address>,
-    ) -> bool {
-        let wanted = self.policy.as_ref().and_then(|all| all.mappings.get(name));
-        let wanted = wanted.is_some_and(|wanted| !wanted.knobs.is_empty());
-        let are = |address| {
-            let wish = plan.knobs.get(&address);
-            wish.is_none_or(|wish| self.tuning.are(address, wish))
-        };
-        let mut served = mapping.addresses().filter(|one| !out.contains(one));
-        self.dry_run || !wanted || served.all(are)
     }
 
     fn publish(&mut self, mut snapshot: Snapshot, effects: &mut Vec<Effect>) {

@@ -1,9 +1,11 @@
 //! SR-IOV: has PFs make their VFs, and VFs set before they are told as bound.
 //!
 //! Owns what is known of PFs; `work` decides when a helper is sent, `making` and
-//! `setting` have what it is sent for, `show` has the words. Level-triggered: what the driver of a PF takes away, it is asked for again.
+//! `setting` have what it is sent for, `outcome` how that ends, `show` the words.
+//! Level-triggered: what the driver of a PF takes away, it is asked for again.
 
 mod making;
+mod outcome;
 mod setting;
 mod show;
 mod work;
@@ -13,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::outcome::{Made, Settled};
 pub(in crate::engine) use self::show::report;
 use super::{flight::Flights, retries::Retries};
 use crate::{
@@ -27,50 +30,6 @@ use crate::{
         sriov::{PfPlan, SriovPlan, Standing, VfSettings},
     },
 };
-
-/// How an order to make VFs ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// The PF has VFs now.
-    Has {
-        /// How many there were.
-        before: u16,
-        /// How many there are.
-        now: u16,
-    },
-    /// It is not there.
-    Gone,
-    /// The helper's own look found a reason against it: a clause that follows the
-    /// address.
-    Refused(String),
-    /// The kernel said no: a clause that follows the address.
-    Failed(String),
-    /// The kernel said no to that number, and the PF has as many VFs as it had.
-    Back {
-        /// How many these are.
-        now: u16,
-        /// What the kernel said, a clause that follows the address.
-        text: String,
-    },
-}
-
-/// How an order to set VFs ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It was gone through.
-    Done {
-        /// What was changed, by the VF's index.
-        changed: BTreeMap<u16, VfSettings>,
-        /// What is not as it is to be, a clause that follows the VF.
-        wrong: BTreeMap<u16, String>,
-        /// What is set when nobody uses the VF any more, such a clause.
-        waiting: BTreeMap<u16, String>,
-    },
-    /// The PF is not there.
-    Gone,
-    /// Nothing can be set: a clause that follows the address.
-    Failed(String),
-}
 
 /// What the VFs of a PF were found, or made, to be.
 #[derive(Debug)]
