@@ -5,11 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::event::Unfinished;
-use crate::{
-    pci::address::Address,
-    policy::{knobs::Knobs, ownership::Ownership, plan::Action, sriov::VfSettings},
-};
+use super::{errand::Errand, event::Unfinished};
+use crate::pci::address::Address;
 
 /// How many functions are bound or given back at a time: unbinding sleeps more than it works.
 const MOST_WRITES: usize = 8;
@@ -38,108 +35,6 @@ const VFS_DEADLINE: Duration = Duration::from_secs(60);
 /// each time (drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c,
 /// `i40e_check_vf_init_timeout`, v6.12: 300 ms).
 const VF_DEADLINE: Duration = Duration::from_secs(3);
-
-/// What a helper is doing with a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
-    Inspect,
-    Apply(Action),
-    /// Give back a function of this IOMMU group.
-    Restore {
-        group: Option<u32>,
-    },
-    /// Have the nodes of the function belong to whom a mapping says. Takes no
-    /// device lock (`kernel::nodes`).
-    Own(Ownership),
-    /// Make the settings of the function what they are to be.
-    Tune(Knobs),
-    /// Have the undo journal forget that it was given back.
-    Retake,
-    /// Keep native drivers from the VFs of this PF, or let them again. Takes no
-    /// device lock (drivers/pci/iov.c, `sriov_drivers_autoprobe_store`, v6.12).
-    Withhold(bool),
-    /// Have this PF make so many VFs.
-    MakeVfs(u16),
-    /// Set the VFs of this PF so. Takes no device lock (net/core/rtnetlink.c,
-    /// `do_setvfinfo`, v6.12).
-    SettleVfs(BTreeMap<u16, VfSettings>),
-    /// What a helper of an earlier daemon is still at.
-    Former {
-        /// What it does, for "does not come back from ...".
-        doing: String,
-        /// The IOMMU group of the function.
-        group: Option<u32>,
-    },
-}
-
-impl Errand {
-    /// Whether it may be writing to the function.
-    pub(super) const fn writes(&self) -> bool {
-        match self {
-            Self::Apply(_)
-            | Self::Restore { .. }
-            | Self::Tune(_)
-            | Self::MakeVfs(_)
-            | Self::Former { .. } => true,
-            Self::Inspect
-            | Self::Own(_)
-            | Self::Retake
-            | Self::Withhold(_)
-            | Self::SettleVfs(_) => false,
-        }
-    }
-
-    /// Whether it is the kernel that it waits for, and so perhaps a process.
-    pub(super) const fn is_held_up(&self) -> bool {
-        !matches!(
-            self,
-            Self::Own(_) | Self::Retake | Self::Withhold(_) | Self::SettleVfs(_)
-        )
-    }
-
-    /// Whether it has a PF make VFs, which an earlier daemon's is known by its words to.
-    fn makes_vfs(&self) -> bool {
-        match self {
-            Self::MakeVfs(_) => true,
-            Self::Former { doing, .. } => doing.starts_with("making ") && doing.ends_with(" VFs"),
-            _ => false,
-        }
-    }
-
-    /// What a helper does, for "does not come back from ...".
-    pub(super) fn doing(&self) -> String {
-        match self {
-            Self::Inspect => "reading its driver override and its use".to_owned(),
-            Self::Apply(action) => match &action.detach {
-                Some(native) => format!("unbinding {native} and binding {}", action.driver),
-                None => format!("binding {}", action.driver),
-            },
-            Self::Restore { .. } => "giving it back".to_owned(),
-            Self::Own(_) => "looking whose its nodes are".to_owned(),
-            Self::Tune(_) => "making its settings what they are to be".to_owned(),
-            Self::Retake => "writing the undo journal".to_owned(),
-            Self::Withhold(_) => "setting sriov_drivers_autoprobe".to_owned(),
-            Self::MakeVfs(count) => format!("making {count} VFs"),
-            Self::SettleVfs(_) => "setting its VFs".to_owned(),
-            Self::Former { doing, .. } => doing.clone(),
-        }
-    }
-
-    /// The IOMMU group that it changes, if it changes one.
-    pub(super) fn group(&self) -> Option<u32> {
-        match self {
-            Self::Apply(action) => Some(action.group),
-            Self::Restore { group } | Self::Former { group, .. } => *group,
-            Self::Inspect
-            | Self::Own(_)
-            | Self::Tune(_)
-            | Self::Retake
-            | Self::Withhold(_)
-            | Self::MakeVfs(_)
-            | Self::SettleVfs(_) => None,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -173,6 +68,11 @@ pub(super) struct Flights(BTreeMap<Address, Flight>);
 impl Flights {
     pub(super) fn get(&self, address: Address) -> Option<&Flight> {
         self.0.get(&address)
+    }
+
+    /// What is under way at `address`, if it is stuck.
+    pub(super) fn stuck(&self, address: Address) -> Option<&Flight> {
+        self.get(address).filter(|flight| flight.stuck)
     }
 
     /// Whether an errand for `address` may start now.

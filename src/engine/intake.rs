@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    errand::Errand,
     event::{Effect, Outcome},
-    flight::Errand,
     report::Report,
     state::State,
 };

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
+    errand::Errand,
     event::{Effect, Tuned},
-    flight::Errand,
     project::View,
     report::Report,
     snapshot::FunctionState,
@@ -135,7 +135,7 @@ impl State {
                 };
                 self.send(address, errand, effect, now, effects);
             } else {
-                waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
+                waits |= self.flights.stuck(address).is_none();
             }
         }
         waits

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::{
+    errand::Errand,
     event::{Effect, Unfinished},
-    flight::Errand,
     report::Report,
     state::State,
 };

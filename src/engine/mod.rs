@@ -3,6 +3,7 @@
 mod arrival;
 pub mod claims;
 mod coldplug;
+mod errand;
 pub mod event;
 mod flight;
 mod intake;

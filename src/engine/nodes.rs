@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
+    errand::Errand,
     event::{Effect, Owned},
-    flight::Errand,
     project::View,
     report::Report,
     snapshot::FunctionState,
@@ -129,7 +129,7 @@ impl State {
                 self.flights.start(address, errand, now);
                 effects.push(Effect::Own(address, wanted.clone()));
             } else {
-                waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
+                waits |= self.flights.stuck(address).is_none();
             }
         }
         waits

@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
+    errand::Errand,
     event::Effect,
-    flight::Errand,
     project::View,
     report::Report,
     snapshot::{DaemonState, MappingState, Snapshot},
@@ -164,7 +164,7 @@ impl State {
                 let effect = Effect::Apply(action.clone());
                 self.send(address, errand, effect, now, effects);
             } else {
-                waits |= self.flights.get(address).is_none_or(|flight| !flight.stuck);
+                waits |= self.flights.stuck(address).is_none();
             }
         }
         waits

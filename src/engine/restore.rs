@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::{
+    errand::Errand,
     event::{Effect, Noted, Standing},
-    flight::Errand,
     report::Report,
     state::State,
     target::{Target, meant},

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{event::Effect, flight::Errand, report::Report, state::State};
+use super::{errand::Errand, event::Effect, report::Report, state::State};
 use crate::{
     pci::{address::Address, function::Role},
     policy::vfs::all_wanted,

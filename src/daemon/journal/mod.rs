@@ -158,16 +158,13 @@ pub fn report(report: &Report) {
             address,
             text,
             retry_in_secs,
-        } => {
-            let next =
-                retry_in_secs.map_or_else(String::new, |secs| format!("; next try in {secs} s"));
-            tracing::warn!(
-                MESSAGE_ID = NOT_TUNED,
-                VFIO_ADDRESS = %address,
-                VFIO_STEP = "apply",
-                "{address} {text}{next}"
-            );
-        }
+        } => tracing::warn!(
+            MESSAGE_ID = NOT_TUNED,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "{address} {text}{}",
+            next_try(*retry_in_secs)
+        ),
         Report::Restored { .. }
         | Report::NotRestored { .. }
         | Report::Released { .. }
@@ -296,6 +293,11 @@ fn mapping(name: &str, state: MappingState, reason: &str, addresses: &[Address])
             "{text}"
         ),
     }
+}
+
+/// What follows a failure that is tried again.
+fn next_try(retry_in_secs: Option<u64>) -> String {
+    retry_in_secs.map_or_else(String::new, |secs| format!("; next try in {secs} s"))
 }
 
 /// `3 mappings`, `1 mapping`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{VFS_MADE, VFS_NOT_MADE, VFS_NOT_SET, VFS_SET, WITHHOLDING, counted};
+use super::{VFS_MADE, VFS_NOT_MADE, VFS_NOT_SET, VFS_SET, WITHHOLDING, counted, next_try};
 use crate::{engine::report::Report, policy::sriov::VfSettings};
 
 /// What has to do with PFs and their VFs.
@@ -58,17 +58,14 @@ pub(super) fn vfs(report: &Report) {
             name,
             text,
             retry_in_secs,
-        } => {
-            let next =
-                retry_in_secs.map_or_else(String::new, |secs| format!("; next try in {secs} s"));
-            tracing::warn!(
-                MESSAGE_ID = VFS_NOT_MADE,
-                VFIO_ADDRESS = %pf,
-                VFIO_SRIOV = name,
-                VFIO_STEP = "apply",
-                "{pf} of sriov {name} {text}{next}"
-            );
-        }
+        } => tracing::warn!(
+            MESSAGE_ID = VFS_NOT_MADE,
+            VFIO_ADDRESS = %pf,
+            VFIO_SRIOV = name,
+            VFIO_STEP = "apply",
+            "{pf} of sriov {name} {text}{}",
+            next_try(*retry_in_secs)
+        ),
         Report::NoPf { name } => tracing::warn!(
             MESSAGE_ID = VFS_NOT_MADE,
             VFIO_SRIOV = name,

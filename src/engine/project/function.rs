@@ -34,7 +34,7 @@ impl View<'_> {
         address: Address,
         bound: bool,
     ) -> (FunctionState, String) {
-        if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
+        if let Some(flight) = self.flights.stuck(address) {
             return (FunctionState::Stuck, flight.stuck_words());
         }
         if self.undo.is_returning(address) {

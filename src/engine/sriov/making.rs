@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Granted, Made};
 use crate::{
-    engine::{event::Effect, flight::Errand, report::Report, state::State},
+    engine::{errand::Errand, event::Effect, report::Report, state::State},
     pci::address::Address,
     policy::sriov::PfPlan,
 };
@@ -29,8 +29,10 @@ impl State {
             Some(format!("{vf} was given back to the host"))
         };
         let stuck = || {
-            let stuck = |vf: &&Address| self.flights.get(**vf).is_some_and(|one| one.stuck);
-            let vf = pf.vfs.iter().find(stuck)?;
+            let vf = pf
+                .vfs
+                .iter()
+                .find(|vf| self.flights.stuck(**vf).is_some())?;
             Some(format!("{vf} is stuck"))
         };
         let why = claimed.or_else(released).or_else(stuck)?;
@@ -85,7 +87,7 @@ impl State {
             self.send(address, errand, effect, now, effects);
             return false;
         }
-        self.flights.get(address).is_none_or(|flight| !flight.stuck)
+        self.flights.stuck(address).is_none()
     }
 
     /// A helper is done with making VFs.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Settled, Settlement};
 use crate::{
-    engine::{event::Effect, flight::Errand, report::Report, state::State},
+    engine::{errand::Errand, event::Effect, report::Report, state::State},
     pci::address::Address,
     policy::sriov::{PfPlan, VfSettings},
 };
@@ -39,7 +39,7 @@ impl State {
             });
             return false;
         }
-        self.flights.get(address).is_none_or(|flight| !flight.stuck)
+        self.flights.stuck(address).is_none()
     }
 
     /// A helper is done with setting VFs.

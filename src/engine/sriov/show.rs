@@ -44,7 +44,7 @@ impl View<'_> {
     }
 
     fn standing(&self, address: Address, pf: &PfPlan) -> (PfState, String) {
-        if let Some(flight) = self.flights.get(address).filter(|flight| flight.stuck) {
+        if let Some(flight) = self.flights.stuck(address) {
             return (PfState::Stuck, flight.stuck_words());
         }
         match &pf.standing {
