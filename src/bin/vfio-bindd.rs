@@ -12,7 +12,7 @@ use vfio_bindd::{
     daemon::{
         args::Args,
         log,
-        run::{GRACE, Options, run},
+        run::{GRACE, Options, SPARE_THREAD, run},
     },
     kernel::helper::{listen::listen, serve::serve},
 };
@@ -56,6 +56,7 @@ fn start_helpers(args: Args) -> Result<(), Box<dyn Error>> {
 fn daemon(args: Args) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(SPARE_THREAD)
         .build()?;
     let ended = runtime.block_on(run(Options {
         config: args.config,

@@ -35,6 +35,10 @@ const AUDIT: Duration = Duration::from_secs(60);
 /// How long the daemon waits at its end for reads that are under way.
 pub const GRACE: Duration = Duration::from_millis(200);
 
+/// How long a thread that reads beside the loop stays without work. Each that stays
+/// keeps freed memory for itself, up to a quarter of a megabyte (glibc's thread cache).
+pub const SPARE_THREAD: Duration = Duration::from_secs(1);
+
 /// How the daemon is started.
 #[derive(Clone, Debug)]
 pub struct Options {
