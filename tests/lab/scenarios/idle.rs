@@ -29,8 +29,8 @@ impl Held {
     /// Whether it holds no more than it did `half`-way through what is done many times.
     /// Allocators need some hundred rounds until they ask for nothing more.
     pub(super) fn ensure_no_leak(&self, half: &Self) -> Result<()> {
-        ensure(self.memory <= half.memory + 256, || {
-            "the daemon's memory still grows: by more than 256 KiB in the second half".to_owned()
+        ensure(self.memory <= half.memory + 128, || {
+            "the daemon's memory still grows: by more than 128 KiB in the second half".to_owned()
         })?;
         ensure(self.files <= half.files && self.helpers == 0, || {
             "files or helpers are left".to_owned()
