@@ -40,6 +40,9 @@ struct Entry {
     doing: String,
     /// The IOMMU group that it changes, if it changes one.
     group: Option<u32>,
+    /// Whether it has a PF make VFs.
+    #[serde(default)]
+    makes_vfs: bool,
     /// Whether it was past its deadline.
     late: bool,
     helper: Process,
@@ -87,6 +90,7 @@ impl Errands {
                 let unfinished = Unfinished {
                     doing: entry.doing,
                     group: entry.group,
+                    makes_vfs: entry.makes_vfs,
                     late: entry.late,
                 };
                 let handles = Arc::new(OnceLock::from(entry.handles));
@@ -163,6 +167,7 @@ impl Errands {
             let entry = Entry {
                 doing: unfinished.doing.clone(),
                 group: unfinished.group,
+                makes_vfs: unfinished.makes_vfs,
                 late: unfinished.late,
                 helper: *helper,
                 handles: self.handles(*address),
@@ -191,6 +196,7 @@ mod tests {
         Unfinished {
             doing: "unbinding snd_hda_intel and binding vfio-pci".to_owned(),
             group: Some(7),
+            makes_vfs: true,
             late,
         }
     }

@@ -1,4 +1,4 @@
-//! What a helper does with a function.
+//! What a helper is sent to do.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +34,8 @@ pub(super) enum Errand {
         doing: String,
         /// The IOMMU group of the function.
         group: Option<u32>,
+        /// Whether it makes VFs.
+        makes_vfs: bool,
     },
 }
 
@@ -62,11 +64,11 @@ impl Errand {
         )
     }
 
-    /// Whether it has a PF make VFs, which an earlier daemon's is known by its words to.
-    pub(super) fn makes_vfs(&self) -> bool {
+    /// Whether it has a PF make VFs.
+    pub(super) const fn makes_vfs(&self) -> bool {
         match self {
             Self::MakeVfs(_) => true,
-            Self::Former { doing, .. } => doing.starts_with("making ") && doing.ends_with(" VFs"),
+            Self::Former { makes_vfs, .. } => *makes_vfs,
             _ => false,
         }
     }

@@ -169,6 +169,8 @@ pub struct Unfinished {
     pub doing: String,
     /// The IOMMU group that it changes, `None` if it changes none.
     pub group: Option<u32>,
+    /// Whether it has a PF make VFs, so that those that there are may go.
+    pub makes_vfs: bool,
     /// Whether it is past its deadline.
     pub late: bool,
 }

@@ -170,8 +170,18 @@ impl Flights {
 
     /// Takes in what a helper of an earlier daemon is still at.
     pub(super) fn take_over(&mut self, address: Address, unfinished: Unfinished, now: Duration) {
-        let Unfinished { doing, group, late } = unfinished;
-        self.start(address, Errand::Former { doing, group }, now);
+        let Unfinished {
+            doing,
+            group,
+            makes_vfs,
+            late,
+        } = unfinished;
+        let errand = Errand::Former {
+            doing,
+            group,
+            makes_vfs,
+        };
+        self.start(address, errand, now);
         if let Some(flight) = self.0.get_mut(&address).filter(|_| late) {
             flight.deadline = now;
         }

@@ -97,6 +97,7 @@ fn unfinished(errand: &Errand, late: bool) -> Unfinished {
     Unfinished {
         doing: errand.doing(),
         group: errand.group(),
+        makes_vfs: errand.makes_vfs(),
         late,
     }
 }

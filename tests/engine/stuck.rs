@@ -120,6 +120,7 @@ fn what_writes_or_is_late_is_kept_for_the_next_start_until_it_is_over() {
     let unfinished = |late| Unfinished {
         doing: DOING.to_owned(),
         group,
+        makes_vfs: false,
         late,
     };
     assert_eq!(host.kept, BTreeMap::from([(at(A), unfinished(false))]));
@@ -152,6 +153,7 @@ fn after(late: bool) -> Host {
     let unfinished = Unfinished {
         doing: DOING.to_owned(),
         group: Some(7),
+        makes_vfs: false,
         late,
     };
     host.event(Event::Unfinished(vec![(at(A), unfinished)]));

@@ -19,7 +19,8 @@ fn a_kernel_that_does_not_come_back_is_told_and_not_asked_again() {
     let mut host = Host::new(2);
     host.hang.insert("make");
     host.start(&entry("4", ""));
-    assert_eq!(host.kept[&at(PF)].doing, "making 4 VFs");
+    let kept = &host.kept[&at(PF)];
+    assert_eq!((&*kept.doing, kept.makes_vfs), ("making 4 VFs", true));
     host.wait_for(59);
     assert_eq!(host.pf().0, PfState::Pending);
     host.wait_for(2);
@@ -60,6 +61,7 @@ fn what_an_earlier_daemon_began_is_waited_for() {
     let begun = Unfinished {
         doing: "making 4 VFs".to_owned(),
         group: None,
+        makes_vfs: true,
         late: false,
     };
     host.run(Event::Unfinished(vec![(at(PF), begun)]));
@@ -81,6 +83,7 @@ fn what_an_earlier_daemon_began_and_did_not_end_is_begun_again() {
     let begun = Unfinished {
         doing: "making 4 VFs".to_owned(),
         group: None,
+        makes_vfs: true,
         late: true,
     };
     host.run(Event::Unfinished(vec![(at(PF), begun)]));
@@ -104,11 +107,12 @@ fn vfs_that_an_earlier_daemon_is_taking_away_are_nobodys_and_who_holds_them_is_n
     let begun = Unfinished {
         doing: "making 2 VFs".to_owned(),
         group: None,
+        makes_vfs: true,
         late: true,
     };
     // Whatever else hangs there takes none away.
     let looked = Unfinished {
-        doing: "reading its driver override and its use".to_owned(),
+        makes_vfs: false,
         ..begun.clone()
     };
     for (what, state) in [
