@@ -1,6 +1,9 @@
-//! What is told of functions: whose their nodes are, and how they went back.
+//! What is told of functions: whose their nodes are, their settings, and how they
+//! went back.
 
-use super::{JOURNAL_TROUBLE, NOT_OWNED, NOT_RESTORED, OWNED, RELEASED, RESTORED};
+use super::{
+    JOURNAL_TROUBLE, NOT_OWNED, NOT_RESTORED, NOT_TUNED, OWNED, RELEASED, RESTORED, TUNED, next_try,
+};
 use crate::engine::report::Report;
 
 /// Whose nodes are.
@@ -29,6 +32,30 @@ pub(super) fn owned(report: &Report) {
             VFIO_ADDRESS = %address,
             VFIO_STEP = "apply",
             "nodes of {address} are not {ownership}: {text}; next try in {retry_in_secs} s"
+        ),
+        _ => {}
+    }
+}
+
+/// Their settings.
+pub(super) fn tuned(report: &Report) {
+    match report {
+        Report::Tuned { address, changed } => tracing::info!(
+            MESSAGE_ID = TUNED,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "settings of {address}: {changed}"
+        ),
+        Report::NotTuned {
+            address,
+            text,
+            retry_in_secs,
+        } => tracing::warn!(
+            MESSAGE_ID = NOT_TUNED,
+            VFIO_ADDRESS = %address,
+            VFIO_STEP = "apply",
+            "{address} {text}{}",
+            next_try(*retry_in_secs)
         ),
         _ => {}
     }

@@ -10,7 +10,7 @@ mod vfs;
 use std::collections::BTreeSet;
 
 use self::{
-    functions::{owned, restored},
+    functions::{owned, restored, tuned},
     vfs::vfs,
 };
 use crate::{
@@ -148,23 +148,7 @@ pub fn report(report: &Report) {
             addresses,
         } => claims(UNCLAIMED, mapping, owner, addresses, "no longer claimed by"),
         Report::Owned { .. } | Report::NotOwned { .. } => owned(report),
-        Report::Tuned { address, changed } => tracing::info!(
-            MESSAGE_ID = TUNED,
-            VFIO_ADDRESS = %address,
-            VFIO_STEP = "apply",
-            "settings of {address}: {changed}"
-        ),
-        Report::NotTuned {
-            address,
-            text,
-            retry_in_secs,
-        } => tracing::warn!(
-            MESSAGE_ID = NOT_TUNED,
-            VFIO_ADDRESS = %address,
-            VFIO_STEP = "apply",
-            "{address} {text}{}",
-            next_try(*retry_in_secs)
-        ),
+        Report::Tuned { .. } | Report::NotTuned { .. } => tuned(report),
         Report::Restored { .. }
         | Report::NotRestored { .. }
         | Report::Released { .. }
